@@ -1,0 +1,1 @@
+"""The live service: REST, WebSocket feed and the web page."""

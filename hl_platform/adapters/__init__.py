@@ -1,0 +1,1 @@
+"""The outside systems, one folder each; their errors become ours here."""

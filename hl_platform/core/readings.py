@@ -1,0 +1,207 @@
+"""From a device's payload to a validated reading, and from a Kafka record to a row.
+
+One decoder per stream, built from its declaration. The bridge and the sink use the same one, so a record
+that some other program put on the Kafka topic is held to the same rules.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from hl_platform.core.errors import PoisonRecordError
+from hl_platform.core.settings import ReadingSettings
+from hl_platform.core.streams import RESERVED, Field, Stream
+
+PYTHON_TYPES: Mapping[str, type] = {
+    "float": float,
+    "integer": int,
+    "smallint": int,
+    "text": str,
+    "boolean": bool,
+}
+# Long enough for any serial number, short enough for an index entry.
+MAX_DEVICE_ID_CHARS = 128
+DEVICE_ID = re.compile(r"[^\x00-\x1f\x7f/+#]{1,128}")
+# What the bridge adds to a payload; a device's own key of that name is kept under a trailing underscore.
+ADDED_BY_BRIDGE = ("device_id", "received_at", "source")
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Where a reading came from, written by the bridge into the Kafka record."""
+
+    mqtt_topic: str
+    qos: int
+    retained: bool
+    bridge: str
+
+
+class Reading(NamedTuple):
+    """One valid reading.
+
+    Args:
+        device_id: which device.
+        timestamp: the device's own time.
+        values: the stream's fields, in declared order; None where an optional one is missing.
+        extra: JSON text of the fields that the stream does not declare, or None.
+        received_at: when the bridge received it.
+    """
+
+    device_id: str
+    timestamp: datetime
+    values: tuple[Any, ...]
+    extra: str | None
+    received_at: datetime
+
+
+class ReadingDecoder:
+    """Decodes and validates the readings of one stream.
+
+    Raises from every method:
+        PoisonRecordError: with reason `too_large`, `not_json`, `invalid`, `no_device_id`, `clock_ahead`
+            or `clock_unset`.
+    """
+
+    def __init__(self, stream: Stream, rules: ReadingSettings) -> None:
+        self._stream = stream
+        self._rules = rules
+        self._max_ahead = timedelta(seconds=rules.max_ahead_s)
+        self._shape = _shape_of(stream)
+        self._names = tuple(field.name for field in stream.fields)
+        self._known = frozenset(self._names) | frozenset(RESERVED)
+        self._prefix_levels = stream.mqtt_filter.count("/")
+
+    def encode_record(self, payload: bytes, received_at: datetime, source: Source) -> tuple[str, bytes]:
+        """Validates a device's payload and makes the Kafka record of it.
+
+        Args:
+            payload: JSON object as the device sent it.
+            received_at: now, aware.
+            source: where it came from.
+
+        Returns:
+            The device id, which is the record's key, and the record's value: the same flat JSON plus
+            `device_id`, `received_at` and `source`.
+        """
+        raw = self._parse(payload)
+        device_id = self._device_id_of(raw, source.mqtt_topic)
+        self._convert(raw, received_at)
+        for name in ADDED_BY_BRIDGE:
+            if name in raw and raw[name] != device_id:
+                raw[f"{name}_"] = raw[name]
+        raw["device_id"] = device_id
+        raw["received_at"] = received_at
+        raw["source"] = source
+        return device_id, msgspec.json.encode(raw)
+
+    def decode_record(self, value: bytes, key: str | None, kafka_time: datetime) -> Reading:
+        """Validates a Kafka record.
+
+        Args:
+            value: the record's value.
+            key: its key, the device where the value names none.
+            kafka_time: its Kafka timestamp, taken as received_at where the value has none.
+        """
+        raw = self._parse(value)
+        device_id = _check_device_id(raw.get("device_id", key))
+        received_at = _received_at(raw, kafka_time)
+        timestamp, values = self._convert(raw, received_at)
+        return Reading(device_id, timestamp, values, self._extra_of(raw), received_at)
+
+    def _parse(self, payload: bytes) -> dict[str, Any]:
+        if len(payload) > self._rules.max_payload_bytes:
+            raise PoisonRecordError(
+                "too_large", f"{len(payload)} bytes; {self._rules.max_payload_bytes} are allowed"
+            )
+        try:
+            raw = msgspec.json.decode(payload)
+        # RecursionError is how msgspec refuses a document nested deeper than the stack.
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            raise PoisonRecordError("not_json", str(exc)) from exc
+        if not isinstance(raw, dict):
+            raise PoisonRecordError("not_json", f"a {type(raw).__name__}, not an object")
+        # PostgreSQL's text and jsonb cannot hold U+0000. The cheap test on bytes spares the walk.
+        if b"\\u0000" in payload and _has_nul(raw):
+            raise PoisonRecordError("invalid", "text with the character U+0000")
+        return raw
+
+    def _convert(self, raw: dict[str, Any], received_at: datetime) -> tuple[datetime, tuple[Any, ...]]:
+        try:
+            shaped = msgspec.convert(raw, self._shape)
+        except msgspec.ValidationError as exc:
+            raise PoisonRecordError("invalid", str(exc)) from exc
+        timestamp: datetime = shaped.timestamp  # type: ignore[attr-defined]
+        if timestamp > received_at + self._max_ahead:
+            ahead_s = (timestamp - received_at).total_seconds()
+            raise PoisonRecordError("clock_ahead", f"{timestamp.isoformat()} is {ahead_s:.0f} s ahead")
+        if timestamp < self._rules.floor:
+            raise PoisonRecordError(
+                "clock_unset", f"{timestamp.isoformat()} is before {self._rules.floor.isoformat()}"
+            )
+        return timestamp, tuple(getattr(shaped, name) for name in self._names)
+
+    def _device_id_of(self, raw: dict[str, Any], mqtt_topic: str) -> str:
+        field = self._stream.device_id_field
+        if field is not None and raw.get(field) is not None:
+            return _check_device_id(raw[field])
+        # "homelab/energy/#" also matches "homelab/energy", whose last level names no device.
+        if mqtt_topic.count("/") < self._prefix_levels:
+            raise PoisonRecordError("no_device_id", f"MQTT topic {mqtt_topic!r} has no level for a device")
+        return _check_device_id(mqtt_topic.rpartition("/")[2])
+
+    def _extra_of(self, raw: dict[str, Any]) -> str | None:
+        if raw.keys() <= self._known:
+            return None
+        aside = self._stream.device_id_field
+        extra = {
+            key: value
+            for key, value in raw.items()
+            # The device's name under its own key is in device_id already.
+            if key not in self._known and not (key == aside and value == raw.get("device_id"))
+        }
+        return msgspec.json.encode(extra).decode() if extra else None
+
+
+def _shape_of(stream: Stream) -> type[msgspec.Struct]:
+    fields: list[Any] = [("timestamp", Annotated[datetime, Meta(tz=True)])]
+    # Required ones first, as msgspec wants; attribute access makes the order immaterial.
+    for field in sorted(stream.fields, key=lambda field: not field.required):
+        hint = _hint_of(field)
+        fields.append((field.name, hint) if field.required else (field.name, hint | None, None))
+    return msgspec.defstruct(f"{stream.name}_reading", fields, frozen=True)
+
+
+def _hint_of(field: Field) -> Any:  # noqa: ANN401 - a type built at run time
+    limits = {"ge": field.minimum, "le": field.maximum}
+    kept = {key: value for key, value in limits.items() if value is not None}
+    base = PYTHON_TYPES[field.type]
+    return Annotated[base, Meta(**kept)] if kept else base
+
+
+def _check_device_id(value: object) -> str:
+    if not isinstance(value, str) or not DEVICE_ID.fullmatch(value):
+        raise PoisonRecordError(
+            "no_device_id",
+            f"{value!r:.80} is not 1 to {MAX_DEVICE_ID_CHARS} characters without '/', '+', '#' and controls",
+        )
+    return value
+
+
+def _received_at(raw: dict[str, Any], kafka_time: datetime) -> datetime:
+    if "received_at" not in raw:
+        return kafka_time
+    try:
+        return msgspec.convert(raw["received_at"], Annotated[datetime, Meta(tz=True)])
+    except msgspec.ValidationError as exc:
+        raise PoisonRecordError("invalid", f"{exc} - at `$.received_at`") from exc
+
+
+def _has_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, dict):
+        return any(_has_nul(key) or _has_nul(item) for key, item in value.items())
+    return isinstance(value, list) and any(_has_nul(item) for item in value)

@@ -1,0 +1,358 @@
+"""Every setting of hl, read once from `HL_…` environment variables into one frozen object.
+
+`HL_KAFKA__BOOTSTRAP_SERVERS` is `settings.kafka.bootstrap_servers`: sections and keys are joined by two
+underscores. A variable that no setting answers to is an error, so that a typing mistake cannot go unseen.
+The descriptions here are the ones in docs/configuration.md.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from zoneinfo import available_timezones
+
+import msgspec
+from msgspec import Meta
+
+from hl_platform.core.errors import ConfigError
+
+PREFIX = "HL_"
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+PositiveInt = Annotated[int, Meta(ge=1)]
+PositiveFloat = Annotated[float, Meta(gt=0)]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of the sections: frozen, and closed to unknown keys."""
+
+
+class MqttSettings(Section):
+    """The MQTT broker, and the bridge's session on it."""
+
+    host: Annotated[
+        str | None, Meta(description="Broker to use. Unset: hl starts its own Mosquitto.")
+    ] = None
+    port: Annotated[Port, Meta(description="Port of the broker, or of hl's own.")] = 1883
+    username: Annotated[str | None, Meta(description="User name for the broker.")] = None
+    password: Annotated[str | None, Meta(description="Password for the broker.")] = None
+    tls: Annotated[bool, Meta(description="Connect with TLS.")] = False
+    tls_ca_file: Annotated[
+        str | None, Meta(description="PEM file of the certificate authority. Unset: the system's.")
+    ] = None
+    tls_cert_file: Annotated[
+        str | None, Meta(description="PEM file of the client certificate.")
+    ] = None
+    tls_key_file: Annotated[
+        str | None, Meta(description="PEM file of the client certificate's key.")
+    ] = None
+    client_id_prefix: Annotated[
+        str, Meta(description="MQTT client ids are this, a dash and the service's name.", min_length=1)
+    ] = "hl"
+    session_expiry_s: Annotated[
+        PositiveInt,
+        Meta(description="Seconds for which the broker keeps the bridge's session while it is away."),
+    ] = 7 * 86_400
+    receive_maximum: Annotated[
+        int,
+        Meta(ge=1, le=65535, description="Unacknowledged messages the broker may send ahead."),
+    ] = 2_000
+    max_queued_bytes: Annotated[
+        PositiveInt,
+        Meta(description="Memory that hl's own Mosquitto may fill with messages for an absent bridge."),
+    ] = 512 * 1024 * 1024
+
+
+class KafkaSettings(Section):
+    """The Kafka or Redpanda cluster."""
+
+    bootstrap_servers: Annotated[
+        str | None, Meta(description="Cluster to use. Unset: hl starts its own single broker.")
+    ] = None
+    port: Annotated[Port, Meta(description="Port of hl's own broker.")] = 9092
+    security_protocol: Annotated[
+        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],
+        Meta(description="How clients talk to the cluster."),
+    ] = "PLAINTEXT"
+    sasl_mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None,
+        Meta(description="SASL mechanism, with a SASL_… protocol."),
+    ] = None
+    sasl_username: Annotated[str | None, Meta(description="SASL user name.")] = None
+    sasl_password: Annotated[str | None, Meta(description="SASL password.")] = None
+    ssl_ca_location: Annotated[
+        str | None, Meta(description="PEM file of the certificate authority. Unset: the system's.")
+    ] = None
+    ssl_certificate_location: Annotated[
+        str | None, Meta(description="PEM file of the client certificate.")
+    ] = None
+    ssl_key_location: Annotated[
+        str | None, Meta(description="PEM file of the client certificate's key.")
+    ] = None
+    retention_days: Annotated[
+        PositiveInt, Meta(description="Days for which topics of readings are kept.")
+    ] = 7
+    dead_letter_retention_days: Annotated[
+        PositiveInt, Meta(description="Days for which dead-letter topics are kept.")
+    ] = 365
+
+
+class DatabaseSettings(Section):
+    """PostgreSQL or TimescaleDB, 15 or newer."""
+
+    url: Annotated[
+        str | None,
+        Meta(description="postgresql:// URL of the owner of hl's tables. Unset: hl starts its own."),
+    ] = None
+    read_url: Annotated[
+        str | None,
+        Meta(description="postgresql:// URL of the read-only role that queries run as. Unset: `url`."),
+    ] = None
+    port: Annotated[Port, Meta(description="Port of hl's own PostgreSQL.")] = 5432
+
+
+class ReadingSettings(Section):
+    """Which readings are believed."""
+
+    max_ahead_s: Annotated[
+        float,
+        Meta(ge=0, description="Seconds a device's clock may be ahead before its reading is invalid."),
+    ] = 300.0
+    floor: Annotated[
+        datetime,
+        Meta(
+            tz=True,
+            description="Readings older than this come from a clock that was never set: invalid.",
+        ),
+    ] = datetime(2015, 1, 1, tzinfo=UTC)
+    max_payload_bytes: Annotated[
+        PositiveInt, Meta(description="Largest payload accepted from a device.")
+    ] = 65_536
+
+
+class BridgeSettings(Section):
+    """MQTT to Kafka."""
+
+    instances: Annotated[
+        PositiveInt,
+        Meta(description="Bridges that share the load through one shared subscription."),
+    ] = 1
+
+
+class SinkSettings(Section):
+    """Kafka to PostgreSQL."""
+
+    layout: Annotated[
+        Literal["together", "per_stream"],
+        Meta(description="One process for all streams, or one for each."),
+    ] = "together"
+    max_batch_rows: Annotated[PositiveInt, Meta(description="Largest batch, in readings.")] = 10_000
+    max_batch_age_ms: Annotated[
+        int, Meta(ge=0, le=100, description="How long a reading may wait for company, in ms.")
+    ] = 20
+    raw_retention_days: Annotated[
+        PositiveInt,
+        Meta(
+            description="Days that have a table partition each; older readings share one."
+        ),
+    ] = 90
+
+
+class ServiceSettings(Section):
+    """How Dagster keeps the bridge and the sink alive."""
+
+    max_age_s: Annotated[
+        PositiveFloat,
+        Meta(description="Age at which a run hands over to a fresh one, in seconds."),
+    ] = 7 * 86_400.0
+    heartbeat_s: Annotated[PositiveFloat, Meta(description="Seconds between two heartbeats.")] = 0.5
+    stale_after_s: Annotated[
+        PositiveFloat, Meta(description="Age of a heartbeat at which its service counts as dead.")
+    ] = 3.0
+    watch_s: Annotated[
+        float,
+        Meta(ge=0, le=30, description="Seconds that a keep-alive sensor watches within each tick."),
+    ] = 3.5
+
+
+class DagsterSettings(Section):
+    """Dagster's processes and its storage."""
+
+    port: Annotated[Port, Meta(description="Port of Dagster's page.")] = 3000
+    database_url: Annotated[
+        str | None,
+        Meta(description="postgresql:// URL of Dagster's storage. Unset: a database beside hl's own."),
+    ] = None
+    run_retention_days: Annotated[
+        PositiveInt, Meta(description="Days for which finished service runs are kept.")
+    ] = 14
+
+
+class LiveSettings(Section):
+    """The live service: REST, WebSocket and the page."""
+
+    host: Annotated[
+        str, Meta(description="Address to listen on. Only loopback until tokens are set up.")
+    ] = "127.0.0.1"
+    port: Annotated[Port, Meta(description="Port of the page and the API.")] = 8000
+    instance: Annotated[
+        str, Meta(description="Name of this instance when there are several.")
+    ] = ""
+    client_queue_messages: Annotated[
+        PositiveInt,
+        Meta(description="Messages that may wait for one slow client before it is told of a gap."),
+    ] = 1_000
+    max_clients: Annotated[
+        PositiveInt, Meta(description="WebSocket clients at a time.")
+    ] = 2_000
+
+
+class SimulatorSettings(Section):
+    """The simulated home."""
+
+    enabled: Annotated[
+        bool | None,
+        Meta(description="Run it with the stack. Unset: only when hl starts its own Mosquitto."),
+    ] = None
+    seed: Annotated[int, Meta(description="Same seed, same home.")] = 1
+
+
+class LogSettings(Section):
+    """Logging."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="Lowest level shown.")
+    ] = "info"
+    format: Annotated[
+        Literal["auto", "console", "json"],
+        Meta(description="`auto` is colours on a terminal and JSON elsewhere."),
+    ] = "auto"
+
+
+class Settings(Section):
+    """All settings. Build with `load_settings`, once per process, and hand it down."""
+
+    data_dir: Annotated[
+        str | None,
+        Meta(description="Where the embedded servers keep their data. Unset: /var/lib/hl for root, else ~/.local/share/hl."),
+    ] = None
+    runtime_dir: Annotated[
+        str | None,
+        Meta(description="Where unpacked servers are cached. Unset: /var/cache/hl for root, else ~/.cache/hl."),
+    ] = None
+    streams_dir: Annotated[
+        str | None, Meta(description="Directory with stream declarations of your own.")
+    ] = None
+    timezone: Annotated[
+        str, Meta(description="The household's time zone: what a local day is.")
+    ] = "UTC"
+    mqtt: MqttSettings = msgspec.field(default_factory=MqttSettings)
+    kafka: KafkaSettings = msgspec.field(default_factory=KafkaSettings)
+    database: DatabaseSettings = msgspec.field(default_factory=DatabaseSettings)
+    reading: ReadingSettings = msgspec.field(default_factory=ReadingSettings)
+    bridge: BridgeSettings = msgspec.field(default_factory=BridgeSettings)
+    sink: SinkSettings = msgspec.field(default_factory=SinkSettings)
+    service: ServiceSettings = msgspec.field(default_factory=ServiceSettings)
+    dagster: DagsterSettings = msgspec.field(default_factory=DagsterSettings)
+    live: LiveSettings = msgspec.field(default_factory=LiveSettings)
+    simulator: SimulatorSettings = msgspec.field(default_factory=SimulatorSettings)
+    log: LogSettings = msgspec.field(default_factory=LogSettings)
+
+
+class SettingDoc(NamedTuple):
+    """One row of the configuration table."""
+
+    variable: str
+    default: str
+    description: str
+
+
+def load_settings(env: Mapping[str, str]) -> Settings:
+    """The settings that the environment describes.
+
+    Args:
+        env: environment variables; those without the prefix `HL_` are ignored.
+
+    Raises:
+        ConfigError: a variable is unknown or its value is not allowed; the message names it.
+    """
+    known = {doc.variable for doc in describe_settings()}
+    nested: dict[str, Any] = {}
+    for name in sorted(env):
+        if not name.startswith(PREFIX):
+            continue
+        if name not in known:
+            msg = f"{name} is not a setting of hl. {_did_you_mean(name, known)}"
+            raise ConfigError(msg)
+        section = nested
+        *parents, leaf = name.removeprefix(PREFIX).lower().split("__")
+        for parent in parents:
+            section = section.setdefault(parent, {})
+        section[leaf] = env[name]
+    try:
+        settings = msgspec.convert(nested, Settings, strict=False)
+    except msgspec.ValidationError as exc:
+        raise ConfigError(_explain(str(exc), nested)) from exc
+    _check_timezone(settings.timezone)
+    return settings
+
+
+def describe_settings() -> list[SettingDoc]:
+    """Every setting with its variable, default and description, in the order of declaration."""
+    return list(_walk(Settings, PREFIX))
+
+
+def environment_name(*path: str) -> str:
+    """The environment variable of a setting: `("kafka", "port")` is `HL_KAFKA__PORT`."""
+    return PREFIX + "__".join(path).upper()
+
+
+def _walk(section: type[Section], prefix: str) -> Iterator[SettingDoc]:
+    hints = get_type_hints(section, include_extras=True)
+    for field in msgspec.structs.fields(section):
+        hint = hints[field.name]
+        name = prefix + field.name.upper()
+        if isinstance(hint, type) and issubclass(hint, Section):
+            yield from _walk(hint, name + "__")
+        else:
+            yield SettingDoc(name, _show(field.default), _description(hint))
+
+
+def _description(hint: object) -> str:
+    if get_origin(hint) is Annotated:
+        for meta in get_args(hint)[1:]:
+            if isinstance(meta, Meta) and meta.description:
+                return meta.description
+    return ""
+
+
+def _show(default: object) -> str:
+    if default is None or default == "":
+        return ""
+    if isinstance(default, bool):
+        return str(default).lower()
+    return default.isoformat() if isinstance(default, datetime) else str(default)
+
+
+def _did_you_mean(name: str, known: set[str]) -> str:
+    import difflib  # noqa: PLC0415 - only on the way out with an error
+
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"Did you mean {close[0]}?" if close else "docs/configuration.md lists them all."
+
+
+def _explain(message: str, nested: dict[str, Any]) -> str:
+    # msgspec writes "Expected `int` - at `$.kafka.port`"; people know the variable.
+    what, _, where = message.partition(" - at `$.")
+    path = where.rstrip("`").split(".") if where else []
+    value: Any = nested
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    variable = environment_name(*path)
+    shown = "(hidden)" if path and "password" in path[-1] or "url" in path[-1:] else repr(value)
+    return f"{variable}={shown} is not allowed. {what}."
+
+
+def _check_timezone(name: str) -> None:
+    if name not in available_timezones():
+        msg = f"HL_TIMEZONE={name!r} is not a time zone. Use a name like Europe/Berlin."
+        raise ConfigError(msg)

@@ -1,0 +1,1 @@
+"""Thin Dagster shells over hl_platform.pipeline."""

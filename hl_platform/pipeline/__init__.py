@@ -1,0 +1,1 @@
+"""The services that carry readings: plain classes with run() and stop()."""

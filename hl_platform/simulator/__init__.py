@@ -1,0 +1,1 @@
+"""A plausible home that publishes over MQTT."""

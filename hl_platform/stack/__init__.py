@@ -1,0 +1,1 @@
+"""The embedded servers and processes behind `hl up`."""
