@@ -1,0 +1,1 @@
+"""Kafka and Redpanda: client settings, topics, producer, consumer, lag."""

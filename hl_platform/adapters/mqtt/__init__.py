@@ -1,0 +1,1 @@
+"""MQTT: the bridge's session and the publisher of the simulator."""

@@ -1,0 +1,1 @@
+"""PostgreSQL and TimescaleDB: connections, migrations, leases, the sink's transaction."""

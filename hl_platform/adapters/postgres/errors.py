@@ -1,0 +1,51 @@
+"""From a driver's error to ours, by SQLSTATE and never by message text.
+
+| SQLSTATE class | meaning | becomes |
+|---|---|---|
+| none, 08, 40, 53, 55, 57, 25006 | connection, rollback, resources, lock, shutdown, read-only standby | TransientError |
+| 22, 23 | the data | PoisonRecordError |
+| 28, 3D, 42 | password, database, missing table or right | ConfigError |
+| any other | unknown | InvariantError: stop, never discard |
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+
+from hl_platform.core.errors import ConfigError, HlError, InvariantError, PoisonRecordError, TransientError
+
+TRANSIENT_CLASSES = ("08", "40", "53", "55", "57")
+# read_only_sql_transaction: what a primary that became a standby answers until we reconnect.
+TRANSIENT_CODES = ("25006",)
+DATA_CLASSES = ("22", "23")
+CONFIG_CLASSES = ("28", "3D", "42")
+
+
+def translate(error: psycopg.Error) -> HlError:
+    """Our error for a driver's."""
+    code = error.sqlstate
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if code is None:
+        # Raised by the driver, not the server: a line that broke or could not be made, unless it is misuse.
+        broken = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+        data = isinstance(error, psycopg.DataError)
+        if data:
+            return PoisonRecordError("not_storable", text)
+        return TransientError(text) if broken else InvariantError(text)
+    if code.startswith(TRANSIENT_CLASSES) or code in TRANSIENT_CODES:
+        return TransientError(f"{text} (SQLSTATE {code})")
+    if code.startswith(DATA_CLASSES):
+        return PoisonRecordError(f"sqlstate_{code.lower()}", text)
+    if code.startswith(CONFIG_CLASSES):
+        return ConfigError(f"{text} (SQLSTATE {code})")
+    return InvariantError(f"{text} (SQLSTATE {code})")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Lets no driver's error out of the block."""
+    try:
+        yield
+    except psycopg.Error as exc:
+        raise translate(exc) from exc

@@ -1,0 +1,239 @@
+"""Who runs a service: one row per service, with an epoch that fences off whoever came before.
+
+All times are this database's clock, so that clocks of several machines need not agree.
+"""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import psycopg
+import structlog
+
+from hl_platform import __version__
+from hl_platform.adapters.postgres.connection import connect
+from hl_platform.adapters.postgres.errors import translated
+from hl_platform.core.accounts import Account, StageStats
+from hl_platform.core.errors import FencedError
+from hl_platform.core.histogram import DelayHistogram
+
+log = structlog.get_logger()
+
+# name: take_lease
+# purpose: become the holder if there is none alive, or at any rate with %(force)s
+TAKE_LEASE = """
+insert into hl.leases as l (service, stage, epoch, instance_id, run_id, host, pid, software_version,
+                            acquired_at, beat_at)
+values (%(service)s, %(stage)s, 1, %(instance_id)s, %(run_id)s, %(host)s, %(pid)s, %(version)s, now(), now())
+on conflict (service) do update
+set stage = excluded.stage, epoch = l.epoch + 1, instance_id = excluded.instance_id,
+    run_id = excluded.run_id, host = excluded.host, pid = excluded.pid,
+    software_version = excluded.software_version, acquired_at = now(), beat_at = now(),
+    released_at = null, stop_requested_at = null
+where %(force)s or l.released_at is not null or l.beat_at < now() - make_interval(secs => %(stale_after_s)s)
+returning epoch
+"""
+
+# name: request_stop
+# purpose: ask the holder of a service to flush, release and end
+REQUEST_STOP = """
+update hl.leases set stop_requested_at = now()
+where service = %(service)s and released_at is null and stop_requested_at is null
+"""
+
+# name: settle_accounts
+# purpose: what the last holder had in flight was never acknowledged and will be received again
+SETTLE_ACCOUNTS = """
+update hl.accounts set received = received - in_flight, in_flight = 0
+where service = %(service)s and in_flight <> 0
+"""
+
+# name: read_accounts
+# purpose: the counts to go on from
+READ_ACCOUNTS = """
+select stream, received, forwarded, dead_lettered, duplicates, corrected, dropped
+from hl.accounts where service = %(service)s
+"""
+
+# name: beat
+# purpose: show that the holder lives; no row means that it holds no longer
+BEAT = """
+update hl.leases set beat_at = clock_timestamp()
+where service = %(service)s and epoch = %(epoch)s
+returning stop_requested_at is not null
+"""
+
+# name: write_account
+# purpose: the counts of one stream, whole
+WRITE_ACCOUNT = """
+insert into hl.accounts as a (service, stage, stream, received, forwarded, dead_lettered, duplicates, corrected,
+                              dropped, in_flight, last_reading_at, updated_at)
+values (%(service)s, %(stage)s, %(stream)s, %(received)s, %(forwarded)s, %(dead_lettered)s, %(duplicates)s,
+        %(corrected)s, %(dropped)s, %(in_flight)s, %(last_reading_at)s, now())
+on conflict (service, stream) do update
+set received = excluded.received, forwarded = excluded.forwarded, dead_lettered = excluded.dead_lettered,
+    duplicates = excluded.duplicates, corrected = excluded.corrected, dropped = excluded.dropped,
+    in_flight = excluded.in_flight, last_reading_at = coalesce(excluded.last_reading_at, a.last_reading_at),
+    updated_at = now()
+"""
+
+# name: add_delays
+# purpose: add a histogram to that of the current minute
+ADD_DELAYS = """
+insert into hl.delays as d (service, measure, minute, counts, max_ms)
+values (%(service)s, %(measure)s, date_trunc('minute', now()), %(counts)s, %(max_ms)s)
+on conflict (service, measure, minute) do update
+set counts = (select array_agg(mine + theirs order by position)
+              from unnest(d.counts, excluded.counts) with ordinality as both_sides (mine, theirs, position)),
+    max_ms = greatest(d.max_ms, excluded.max_ms)
+"""
+
+# name: forget_delays
+# purpose: only the last hour is of interest
+FORGET_DELAYS = "delete from hl.delays where service = %(service)s and minute < now() - interval '1 hour'"
+
+# name: release
+# purpose: end by itself, so that a successor need not wait
+RELEASE = """
+update hl.leases set released_at = clock_timestamp()
+where service = %(service)s and epoch = %(epoch)s
+"""
+
+
+class Holder(NamedTuple):
+    """Who asks for a lease.
+
+    Args:
+        service: such as `bridge`, `sink-energy` or `live`.
+        stage: `bridge`, `sink` or `live`.
+        run_id: Dagster's run, empty outside of one.
+    """
+
+    service: str
+    stage: str
+    run_id: str = ""
+
+    @property
+    def instance_id(self) -> str:
+        """Tells this process from any other that runs or ran the service."""
+        return f"{self.service}@{socket.gethostname()}:{os.getpid()}"
+
+
+class Lease:
+    """One holder's claim on a service, on a connection of its own.
+
+    Guarantee: at most one holder passes `beat` after any moment; the one before gets FencedError.
+    Not for use by several threads at once.
+    """
+
+    def __init__(self, url: str, holder: Holder, *, stale_after_s: float) -> None:
+        self._url = url
+        self._holder = holder
+        self._stale_after_s = stale_after_s
+        self._conn: psycopg.Connection | None = None
+        self._epoch = 0
+        self._base: dict[str, Account] = {}
+        self._written: dict[str, Account] = {}
+        self._delays: dict[str, DelayHistogram] = {}
+
+    @property
+    def epoch(self) -> int:
+        """The epoch held; 0 before the first `try_acquire` that succeeded."""
+        return self._epoch
+
+    def try_acquire(self, *, force: bool = False) -> bool:
+        """Takes the lease if nobody alive holds it; otherwise asks the holder to stop and returns False.
+
+        Args:
+            force: take it from a living holder too, which is fenced off thereby.
+
+        Raises:
+            TransientError: the database cannot be reached now.
+        """
+        values = {
+            "service": self._holder.service,
+            "stage": self._holder.stage,
+            "instance_id": self._holder.instance_id,
+            "run_id": self._holder.run_id,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "version": __version__,
+            "stale_after_s": self._stale_after_s,
+            "force": force,
+        }
+        with self._transaction() as conn:
+            row = conn.execute(TAKE_LEASE, values).fetchone()
+            if row is None:
+                conn.execute(REQUEST_STOP, values)
+                return False
+            conn.execute(SETTLE_ACCOUNTS, values)
+            counts = conn.execute(READ_ACCOUNTS, values).fetchall()
+        self._epoch = row[0]
+        self._base = {stream: Account(*numbers) for stream, *numbers in counts}
+        log.info("lease_acquired", service=self._holder.service, epoch=self._epoch, forced=force)
+        return True
+
+    def beat(self, stats: StageStats, *, with_accounts: bool) -> bool:
+        """Renews the lease and writes what was counted; returns whether the holder is asked to stop.
+
+        Args:
+            stats: the stage's counts since it started.
+            with_accounts: False where the stage writes its accounts in its own transactions.
+
+        Raises:
+            FencedError: a newer holder has the lease.
+            TransientError: the database cannot be reached now; nothing counted is lost, call again.
+        """
+        for measure, delays in stats.take_delays().items():
+            self._delays.setdefault(measure, DelayHistogram()).merge(delays.counts, delays.max_ms)
+        accounts = stats.snapshot() if with_accounts else {}
+        key = {"service": self._holder.service, "epoch": self._epoch}
+        with self._transaction() as conn:
+            row = conn.execute(BEAT, key).fetchone()
+            if row is None:
+                raise FencedError(f"{self._holder.service}: epoch {self._epoch} is no longer the newest")
+            for stream, account in accounts.items():
+                if self._written.get(stream) != account:
+                    conn.execute(WRITE_ACCOUNT, self._account_row(stream, account))
+            for measure, delays in self._delays.items():
+                row_values = {"measure": measure, "counts": delays.counts, "max_ms": delays.max_ms}
+                conn.execute(ADD_DELAYS, {**key, **row_values})
+            if self._delays:
+                conn.execute(FORGET_DELAYS, key)
+        self._written = accounts
+        self._delays = {}
+        return bool(row[0])
+
+    def release(self) -> None:
+        """Ends the lease, so that a successor need not wait; then closes the connection."""
+        if self._epoch:
+            with self._transaction() as conn:
+                conn.execute(RELEASE, {"service": self._holder.service, "epoch": self._epoch})
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection and leaves the lease as it is."""
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
+
+    def _account_row(self, stream: str, own: Account) -> dict[str, object]:
+        base = self._base.get(stream, Account())
+        counts = ("received", "forwarded", "dead_lettered", "duplicates", "corrected", "dropped")
+        return {
+            "service": self._holder.service,
+            "stage": self._holder.stage,
+            "stream": stream,
+            **{name: getattr(base, name) + getattr(own, name) for name in counts},
+            "in_flight": own.in_flight,
+            "last_reading_at": own.last_reading_at,
+        }
+
+    @contextmanager
+    def _transaction(self) -> Iterator[psycopg.Connection]:
+        if self._conn is None or self._conn.closed:
+            self._conn = connect(self._url, application_name=f"hl-{self._holder.service}-lease")
+        with translated(), self._conn.transaction():
+            yield self._conn

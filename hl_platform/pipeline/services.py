@@ -1,0 +1,32 @@
+"""Which long-running services there are, from the settings."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from hl_platform.core.settings import Settings
+from hl_platform.core.streams import Stream
+
+
+class Service(NamedTuple):
+    """One long-running service: one lease, one Dagster job, one sensor.
+
+    Args:
+        name: of the lease, such as `bridge`, `bridge-2` or `sink-energy`.
+        stage: `bridge` or `sink`.
+        streams: what it serves.
+    """
+
+    name: str
+    stage: str
+    streams: tuple[Stream, ...]
+
+
+def plan_services(settings: Settings, streams: Mapping[str, Stream]) -> list[Service]:
+    """The bridges and sinks that should be running."""
+    every = tuple(streams.values())
+    n = settings.bridge.instances
+    names = ["bridge"] if n == 1 else [f"bridge-{number}" for number in range(1, n + 1)]
+    bridges = [Service(name, "bridge", every) for name in names]
+    if settings.sink.layout == "together":
+        return [*bridges, Service("sink", "sink", every)]
+    return [*bridges, *(Service(f"sink-{stream.name}", "sink", (stream,)) for stream in every)]
