@@ -1,12 +1,12 @@
 """The error tree. A driver's exception never leaves `adapters/`; it becomes one of these.
 
-    HlError
-      ConfigError          stop at start-up, exit code 2, never retried
-      TransientError       an outage: back off with jitter and wait; never a dead letter
-        BackpressureError  the other side asks us to slow down
-      PoisonRecordError    a record's own fault: dead letter, then advance
-      FencedError          a newer instance holds the lease: stop quietly
-      InvariantError       a promise of ours is broken: stop loudly
+HlError
+  ConfigError          stop at start-up, exit code 2, never retried
+  TransientError       an outage: back off with jitter and wait; never a dead letter
+    BackpressureError  the other side asks us to slow down
+  PoisonRecordError    a record's own fault: dead letter, then advance
+  FencedError          a newer instance holds the lease: stop quietly
+  InvariantError       a promise of ours is broken: stop loudly
 """
 
 

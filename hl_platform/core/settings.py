@@ -5,14 +5,17 @@ underscores. A variable that no setting answers to is an error, so that a typing
 The descriptions here are the ones in docs/configuration.md.
 """
 
-from collections.abc import Iterator, Mapping
+import difflib
+import functools
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
-from zoneinfo import available_timezones
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from msgspec import Meta
 
+from hl_platform.core.environment import SettingDoc, parse_value, walk_settings
 from hl_platform.core.errors import ConfigError
 
 PREFIX = "HL_"
@@ -26,12 +29,10 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """Base of the sections: frozen, and closed to unknown keys."""
 
 
-class MqttSettings(Section):
+class MqttSettings(Section, frozen=True):
     """The MQTT broker, and the bridge's session on it."""
 
-    host: Annotated[
-        str | None, Meta(description="Broker to use. Unset: hl starts its own Mosquitto.")
-    ] = None
+    host: Annotated[str | None, Meta(description="Broker to use. Unset: hl starts its own Mosquitto.")] = None
     port: Annotated[Port, Meta(description="Port of the broker, or of hl's own.")] = 1883
     username: Annotated[str | None, Meta(description="User name for the broker.")] = None
     password: Annotated[str | None, Meta(description="Password for the broker.")] = None
@@ -39,12 +40,8 @@ class MqttSettings(Section):
     tls_ca_file: Annotated[
         str | None, Meta(description="PEM file of the certificate authority. Unset: the system's.")
     ] = None
-    tls_cert_file: Annotated[
-        str | None, Meta(description="PEM file of the client certificate.")
-    ] = None
-    tls_key_file: Annotated[
-        str | None, Meta(description="PEM file of the client certificate's key.")
-    ] = None
+    tls_cert_file: Annotated[str | None, Meta(description="PEM file of the client certificate.")] = None
+    tls_key_file: Annotated[str | None, Meta(description="PEM file of the client certificate's key.")] = None
     client_id_prefix: Annotated[
         str, Meta(description="MQTT client ids are this, a dash and the service's name.", min_length=1)
     ] = "hl"
@@ -62,7 +59,7 @@ class MqttSettings(Section):
     ] = 512 * 1024 * 1024
 
 
-class KafkaSettings(Section):
+class KafkaSettings(Section, frozen=True):
     """The Kafka or Redpanda cluster."""
 
     bootstrap_servers: Annotated[
@@ -85,9 +82,9 @@ class KafkaSettings(Section):
     ssl_certificate_location: Annotated[
         str | None, Meta(description="PEM file of the client certificate.")
     ] = None
-    ssl_key_location: Annotated[
-        str | None, Meta(description="PEM file of the client certificate's key.")
-    ] = None
+    ssl_key_location: Annotated[str | None, Meta(description="PEM file of the client certificate's key.")] = (
+        None
+    )
     retention_days: Annotated[
         PositiveInt, Meta(description="Days for which topics of readings are kept.")
     ] = 7
@@ -96,7 +93,7 @@ class KafkaSettings(Section):
     ] = 365
 
 
-class DatabaseSettings(Section):
+class DatabaseSettings(Section, frozen=True):
     """PostgreSQL or TimescaleDB, 15 or newer."""
 
     url: Annotated[
@@ -110,12 +107,16 @@ class DatabaseSettings(Section):
     port: Annotated[Port, Meta(description="Port of hl's own PostgreSQL.")] = 5432
 
 
-class ReadingSettings(Section):
+class ReadingSettings(Section, frozen=True):
     """Which readings are believed."""
 
     max_ahead_s: Annotated[
         float,
-        Meta(ge=0, description="Seconds a device's clock may be ahead before its reading is invalid."),
+        Meta(
+            ge=0,
+            le=31_536_000,
+            description="Seconds a device's clock may be ahead before its reading is invalid.",
+        ),
     ] = 300.0
     floor: Annotated[
         datetime,
@@ -124,12 +125,12 @@ class ReadingSettings(Section):
             description="Readings older than this come from a clock that was never set: invalid.",
         ),
     ] = datetime(2015, 1, 1, tzinfo=UTC)
-    max_payload_bytes: Annotated[
-        PositiveInt, Meta(description="Largest payload accepted from a device.")
-    ] = 65_536
+    max_payload_bytes: Annotated[PositiveInt, Meta(description="Largest payload accepted from a device.")] = (
+        65_536
+    )
 
 
-class BridgeSettings(Section):
+class BridgeSettings(Section, frozen=True):
     """MQTT to Kafka."""
 
     instances: Annotated[
@@ -138,7 +139,7 @@ class BridgeSettings(Section):
     ] = 1
 
 
-class SinkSettings(Section):
+class SinkSettings(Section, frozen=True):
     """Kafka to PostgreSQL."""
 
     layout: Annotated[
@@ -151,13 +152,11 @@ class SinkSettings(Section):
     ] = 20
     raw_retention_days: Annotated[
         PositiveInt,
-        Meta(
-            description="Days that have a table partition each; older readings share one."
-        ),
+        Meta(description="Days that have a table partition each; older readings share one."),
     ] = 90
 
 
-class ServiceSettings(Section):
+class ServiceSettings(Section, frozen=True):
     """How Dagster keeps the bridge and the sink alive."""
 
     max_age_s: Annotated[
@@ -174,7 +173,7 @@ class ServiceSettings(Section):
     ] = 3.5
 
 
-class DagsterSettings(Section):
+class DagsterSettings(Section, frozen=True):
     """Dagster's processes and its storage."""
 
     port: Annotated[Port, Meta(description="Port of Dagster's page.")] = 3000
@@ -187,26 +186,22 @@ class DagsterSettings(Section):
     ] = 14
 
 
-class LiveSettings(Section):
+class LiveSettings(Section, frozen=True):
     """The live service: REST, WebSocket and the page."""
 
-    host: Annotated[
-        str, Meta(description="Address to listen on. Only loopback until tokens are set up.")
-    ] = "127.0.0.1"
+    host: Annotated[str, Meta(description="Address to listen on. Only loopback until tokens are set up.")] = (
+        "127.0.0.1"
+    )
     port: Annotated[Port, Meta(description="Port of the page and the API.")] = 8000
-    instance: Annotated[
-        str, Meta(description="Name of this instance when there are several.")
-    ] = ""
+    instance: Annotated[str, Meta(description="Name of this instance when there are several.")] = ""
     client_queue_messages: Annotated[
         PositiveInt,
         Meta(description="Messages that may wait for one slow client before it is told of a gap."),
     ] = 1_000
-    max_clients: Annotated[
-        PositiveInt, Meta(description="WebSocket clients at a time.")
-    ] = 2_000
+    max_clients: Annotated[PositiveInt, Meta(description="WebSocket clients at a time.")] = 2_000
 
 
-class SimulatorSettings(Section):
+class SimulatorSettings(Section, frozen=True):
     """The simulated home."""
 
     enabled: Annotated[
@@ -216,7 +211,7 @@ class SimulatorSettings(Section):
     seed: Annotated[int, Meta(description="Same seed, same home.")] = 1
 
 
-class LogSettings(Section):
+class LogSettings(Section, frozen=True):
     """Logging."""
 
     level: Annotated[
@@ -228,23 +223,30 @@ class LogSettings(Section):
     ] = "auto"
 
 
-class Settings(Section):
+class Settings(Section, frozen=True):
     """All settings. Build with `load_settings`, once per process, and hand it down."""
 
     data_dir: Annotated[
         str | None,
-        Meta(description="Where the embedded servers keep their data. Unset: /var/lib/hl for root, else ~/.local/share/hl."),
+        Meta(
+            description=(
+                "Where the embedded servers keep their data. "
+                "Unset: /var/lib/hl for root, else ~/.local/share/hl."
+            )
+        ),
     ] = None
     runtime_dir: Annotated[
         str | None,
-        Meta(description="Where unpacked servers are cached. Unset: /var/cache/hl for root, else ~/.cache/hl."),
+        Meta(
+            description=(
+                "Where unpacked servers are cached. Unset: /var/cache/hl for root, else ~/.cache/hl."
+            )
+        ),
     ] = None
     streams_dir: Annotated[
         str | None, Meta(description="Directory with stream declarations of your own.")
     ] = None
-    timezone: Annotated[
-        str, Meta(description="The household's time zone: what a local day is.")
-    ] = "UTC"
+    timezone: Annotated[str, Meta(description="The household's time zone: what a local day is.")] = "UTC"
     mqtt: MqttSettings = msgspec.field(default_factory=MqttSettings)
     kafka: KafkaSettings = msgspec.field(default_factory=KafkaSettings)
     database: DatabaseSettings = msgspec.field(default_factory=DatabaseSettings)
@@ -258,47 +260,38 @@ class Settings(Section):
     log: LogSettings = msgspec.field(default_factory=LogSettings)
 
 
-class SettingDoc(NamedTuple):
-    """One row of the configuration table."""
-
-    variable: str
-    default: str
-    description: str
-
-
 def load_settings(env: Mapping[str, str]) -> Settings:
     """The settings that the environment describes.
 
     Args:
-        env: environment variables; those without the prefix `HL_` are ignored.
+        env: environment variables; those without the prefix `HL_` are ignored. An empty one counts as unset,
+            which is how compose files and unit files leave something out.
 
     Raises:
-        ConfigError: a variable is unknown or its value is not allowed; the message names it.
+        ConfigError: a variable is unknown or its value is not allowed; the message names it, its value and
+            what is allowed.
     """
-    known = {doc.variable for doc in describe_settings()}
+    known = {doc.variable: doc for doc in describe_settings()}
     nested: dict[str, Any] = {}
-    for name in sorted(env):
-        if not name.startswith(PREFIX):
-            continue
+    for name in sorted(name for name in env if name.startswith(PREFIX)):
         if name not in known:
-            msg = f"{name} is not a setting of hl. {_did_you_mean(name, known)}"
-            raise ConfigError(msg)
+            raise ConfigError(f"{name} is not a setting of hl. {_did_you_mean(name, known)}")
+        if env[name] == "":
+            continue
         section = nested
-        *parents, leaf = name.removeprefix(PREFIX).lower().split("__")
+        *parents, leaf = known[name].path
         for parent in parents:
             section = section.setdefault(parent, {})
-        section[leaf] = env[name]
-    try:
-        settings = msgspec.convert(nested, Settings, strict=False)
-    except msgspec.ValidationError as exc:
-        raise ConfigError(_explain(str(exc), nested)) from exc
-    _check_timezone(settings.timezone)
+        section[leaf] = parse_value(known[name], env[name])
+    settings = msgspec.convert(nested, Settings)
+    _check_together(settings)
     return settings
 
 
-def describe_settings() -> list[SettingDoc]:
-    """Every setting with its variable, default and description, in the order of declaration."""
-    return list(_walk(Settings, PREFIX))
+@functools.cache
+def describe_settings() -> tuple[SettingDoc, ...]:
+    """Every setting with its variable, default, description and allowed values, in order of declaration."""
+    return tuple(walk_settings(Settings, PREFIX))
 
 
 def environment_name(*path: str) -> str:
@@ -306,53 +299,37 @@ def environment_name(*path: str) -> str:
     return PREFIX + "__".join(path).upper()
 
 
-def _walk(section: type[Section], prefix: str) -> Iterator[SettingDoc]:
-    hints = get_type_hints(section, include_extras=True)
-    for field in msgspec.structs.fields(section):
-        hint = hints[field.name]
-        name = prefix + field.name.upper()
-        if isinstance(hint, type) and issubclass(hint, Section):
-            yield from _walk(hint, name + "__")
-        else:
-            yield SettingDoc(name, _show(field.default), _description(hint))
-
-
-def _description(hint: object) -> str:
-    if get_origin(hint) is Annotated:
-        for meta in get_args(hint)[1:]:
-            if isinstance(meta, Meta) and meta.description:
-                return meta.description
-    return ""
-
-
-def _show(default: object) -> str:
-    if default is None or default == "":
-        return ""
-    if isinstance(default, bool):
-        return str(default).lower()
-    return default.isoformat() if isinstance(default, datetime) else str(default)
-
-
-def _did_you_mean(name: str, known: set[str]) -> str:
-    import difflib  # noqa: PLC0415 - only on the way out with an error
-
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, sorted(known), n=1)
     return f"Did you mean {close[0]}?" if close else "docs/configuration.md lists them all."
 
 
-def _explain(message: str, nested: dict[str, Any]) -> str:
-    # msgspec writes "Expected `int` - at `$.kafka.port`"; people know the variable.
-    what, _, where = message.partition(" - at `$.")
-    path = where.rstrip("`").split(".") if where else []
-    value: Any = nested
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    variable = environment_name(*path)
-    shown = "(hidden)" if path and "password" in path[-1] or "url" in path[-1:] else repr(value)
-    return f"{variable}={shown} is not allowed. {what}."
+def _check_together(settings: Settings) -> None:
+    _check_timezone(settings.timezone)
+    service, kafka, mqtt = settings.service, settings.kafka, settings.mqtt
+    if service.stale_after_s < 2 * service.heartbeat_s:
+        raise ConfigError(
+            f"HL_SERVICE__STALE_AFTER_S={service.stale_after_s:g} is not allowed; allowed: at least twice "
+            f"HL_SERVICE__HEARTBEAT_S, which is {service.heartbeat_s:g}: a late heartbeat is not a death."
+        )
+    if kafka.security_protocol.startswith("SASL_") and kafka.sasl_mechanism is None:
+        raise ConfigError(
+            f"HL_KAFKA__SASL_MECHANISM is unset, and HL_KAFKA__SECURITY_PROTOCOL={kafka.security_protocol!r} "
+            "needs it; allowed: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512."
+        )
+    if (mqtt.tls_cert_file is None) != (mqtt.tls_key_file is None):
+        raise ConfigError(
+            f"HL_MQTT__TLS_CERT_FILE={mqtt.tls_cert_file!r} and HL_MQTT__TLS_KEY_FILE={mqtt.tls_key_file!r} "
+            "belong together; allowed: both or neither."
+        )
 
 
 def _check_timezone(name: str) -> None:
-    if name not in available_timezones():
-        msg = f"HL_TIMEZONE={name!r} is not a time zone. Use a name like Europe/Berlin."
-        raise ConfigError(msg)
+    try:
+        ZoneInfo(name)
+    # A name such as "Europe" is a directory, and one such as "../x" a ValueError.
+    except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
+        raise ConfigError(
+            f"HL_TIMEZONE={name!r} is not allowed; allowed: a name of the time zone database, such as "
+            "Europe/Berlin."
+        ) from exc

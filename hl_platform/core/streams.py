@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -206,6 +206,6 @@ def _explain(file: str, message: str, field_names: list[str]) -> str:
     key = where.rstrip("`")
     if match := re.match(r"fields\[(\d+)\]", key):
         key = key.replace(match[0], f"fields.{field_names[int(match[1])]}", 1)
-    allowed = {"type": FieldType, "kind": FieldKind}.get(key.rpartition(".")[2])
-    hint = f" Allowed: {', '.join(allowed.__args__)}." if allowed else ""
+    allowed = get_args({"type": FieldType, "kind": FieldKind}.get(key.rpartition(".")[2]))
+    hint = f" Allowed: {', '.join(allowed)}." if allowed else ""
     return f"{file}: key `{key}`: {what}.{hint}" if key else f"{file}: {what}.{hint}"

@@ -2,7 +2,7 @@
 
 | SQLSTATE class | meaning | becomes |
 |---|---|---|
-| none, 08, 40, 53, 55, 57, 25006 | connection, rollback, resources, lock, shutdown, read-only standby | TransientError |
+| none, 08, 40, 53, 55, 57, 25006 | connection, rollback, resources, lock, shutdown, standby | TransientError |
 | 22, 23 | the data | PoisonRecordError |
 | 28, 3D, 42 | password, database, missing table or right | ConfigError |
 | any other | unknown | InvariantError: stop, never discard |

@@ -21,9 +21,8 @@ from hl_platform.core.histogram import DelayHistogram
 
 log = structlog.get_logger()
 
-# name: take_lease
-# purpose: become the holder if there is none alive, or at any rate with %(force)s
 TAKE_LEASE = """
+-- take_lease: become the holder if there is none alive, or at any rate when forced
 insert into hl.leases as l (service, stage, epoch, instance_id, run_id, host, pid, software_version,
                             acquired_at, beat_at)
 values (%(service)s, %(stage)s, 1, %(instance_id)s, %(run_id)s, %(host)s, %(pid)s, %(version)s, now(), now())
@@ -36,38 +35,33 @@ where %(force)s or l.released_at is not null or l.beat_at < now() - make_interva
 returning epoch
 """
 
-# name: request_stop
-# purpose: ask the holder of a service to flush, release and end
 REQUEST_STOP = """
+-- request_stop: ask the holder of a service to flush, release and end
 update hl.leases set stop_requested_at = now()
 where service = %(service)s and released_at is null and stop_requested_at is null
 """
 
-# name: settle_accounts
-# purpose: what the last holder had in flight was never acknowledged and will be received again
 SETTLE_ACCOUNTS = """
+-- settle_accounts: what the last holder had in flight was never acknowledged and will be received again
 update hl.accounts set received = received - in_flight, in_flight = 0
 where service = %(service)s and in_flight <> 0
 """
 
-# name: read_accounts
-# purpose: the counts to go on from
 READ_ACCOUNTS = """
+-- read_accounts: the counts to go on from
 select stream, received, forwarded, dead_lettered, duplicates, corrected, dropped
 from hl.accounts where service = %(service)s
 """
 
-# name: beat
-# purpose: show that the holder lives; no row means that it holds no longer
 BEAT = """
+-- beat: show that the holder lives; no row means that it holds no longer
 update hl.leases set beat_at = clock_timestamp()
 where service = %(service)s and epoch = %(epoch)s
 returning stop_requested_at is not null
 """
 
-# name: write_account
-# purpose: the counts of one stream, whole
 WRITE_ACCOUNT = """
+-- write_account: the counts of one stream, whole
 insert into hl.accounts as a (service, stage, stream, received, forwarded, dead_lettered, duplicates, corrected,
                               dropped, in_flight, last_reading_at, updated_at)
 values (%(service)s, %(stage)s, %(stream)s, %(received)s, %(forwarded)s, %(dead_lettered)s, %(duplicates)s,
@@ -79,9 +73,8 @@ set received = excluded.received, forwarded = excluded.forwarded, dead_lettered 
     updated_at = now()
 """
 
-# name: add_delays
-# purpose: add a histogram to that of the current minute
 ADD_DELAYS = """
+-- add_delays: add a histogram to that of the current minute
 insert into hl.delays as d (service, measure, minute, counts, max_ms)
 values (%(service)s, %(measure)s, date_trunc('minute', now()), %(counts)s, %(max_ms)s)
 on conflict (service, measure, minute) do update
@@ -90,13 +83,13 @@ set counts = (select array_agg(mine + theirs order by position)
     max_ms = greatest(d.max_ms, excluded.max_ms)
 """
 
-# name: forget_delays
-# purpose: only the last hour is of interest
-FORGET_DELAYS = "delete from hl.delays where service = %(service)s and minute < now() - interval '1 hour'"
+FORGET_DELAYS = """
+-- forget_delays: only the last hour is of interest
+delete from hl.delays where service = %(service)s and minute < now() - interval '1 hour'
+"""
 
-# name: release
-# purpose: end by itself, so that a successor need not wait
 RELEASE = """
+-- release: end by itself, so that a successor need not wait
 update hl.leases set released_at = clock_timestamp()
 where service = %(service)s and epoch = %(epoch)s
 """

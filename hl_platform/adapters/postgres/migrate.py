@@ -80,9 +80,7 @@ def _apply_migrations(conn: psycopg.Connection) -> None:
         "create table if not exists hl.migrations (version integer primary key, name text not null, "
         "checksum text not null, applied_at timestamptz not null default now())"
     )
-    applied = {
-        version: checksum for version, checksum in conn.execute("select version, checksum from hl.migrations")
-    }
+    applied: dict[int, str] = dict(conn.execute("select version, checksum from hl.migrations").fetchall())
     for migration in load_migrations():
         if migration.version not in applied:
             conn.execute(migration.statements.encode())

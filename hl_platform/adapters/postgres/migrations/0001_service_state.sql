@@ -88,6 +88,10 @@ begin
         'alter table public.%I attach partition public.%I for values from (%L) to (%L)',
         table_name, partition_name, from_time, to_time);
     return true;
+exception when check_violation then
+    -- The catch-all partition holds readings of that day already, from when the retention was shorter:
+    -- there they stay, and the day's further readings with them.
+    return false;
 end
 $$;
 

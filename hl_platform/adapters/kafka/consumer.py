@@ -1,0 +1,162 @@
+"""The sink's reader: one topic, one member of its consumer group, positions from outside Kafka."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from hl_platform.adapters.kafka.config import client_config
+from hl_platform.adapters.kafka.errors import translate
+from hl_platform.core.errors import InvariantError
+from hl_platform.core.settings import KafkaSettings
+
+log = structlog.get_logger()
+
+# How long the first poll of a batch may block; stopping waits for it.
+IDLE_POLL_S = 0.5
+REQUEST_TIMEOUT_S = 5.0
+# While PostgreSQL is away a batch is held for as long as it takes, without polling and without losing the
+# partitions to another member. A process that hangs is found out by its lease instead.
+MAX_POLL_INTERVAL_MS = 86_400_000
+# The shortest that brokers allow by default: after it the partitions of a dead member go to the others.
+SESSION_TIMEOUT_MS = 6_000
+
+
+class Record(NamedTuple):
+    """A Kafka record."""
+
+    kafka_partition: int
+    offset: int
+    key: str | None
+    value: bytes
+    kafka_time: datetime
+
+
+class GroupConsumer:
+    """Reads one topic as a static member of a consumer group.
+
+    The member has a name, so that a restarted process gets its partitions back at once instead of waiting for
+    its predecessor's session to expire, and a predecessor that is still alive is shut out by Kafka.
+
+    Args:
+        kafka: the cluster.
+        group: the consumer group.
+        kafka_topic: what to read.
+        member: this member's name within the group.
+    """
+
+    def __init__(self, kafka: KafkaSettings, group: str, kafka_topic: str, member: str) -> None:
+        self._topic = kafka_topic
+        self._consumer = Consumer(
+            {
+                **client_config(kafka, member),
+                "group.id": group,
+                "group.instance.id": member,
+                "session.timeout.ms": SESSION_TIMEOUT_MS,
+                "heartbeat.interval.ms": 1_500,
+                "max.poll.interval.ms": MAX_POLL_INTERVAL_MS,
+                "enable.auto.commit": False,
+                # Positions come from the database. One that Kafka does not have must be decided, not skipped.
+                "auto.offset.reset": "error",
+                "fetch.wait.max.ms": 100,
+                "topic.metadata.refresh.interval.ms": 10_000,
+                # Bounds what waits in memory for the database.
+                "queued.max.messages.kbytes": 32_768,
+            }
+        )
+        self._assigned: list[int] | None = None
+        self._consumer.subscribe([kafka_topic], on_assign=self._on_assign, on_revoke=self._on_revoke)
+
+    def take_assignment(self) -> list[int] | None:
+        """The partitions that Kafka gave us since the last call, or None. Answer with `start_at`."""
+        assigned, self._assigned = self._assigned, None
+        return assigned
+
+    def start_at(self, next_offsets: Mapping[int, int]) -> None:
+        """Begins to read the given partitions at the given offsets."""
+        self._consumer.assign(
+            [TopicPartition(self._topic, partition, offset) for partition, offset in next_offsets.items()]
+        )
+
+    def watermarks(self, kafka_partition: int) -> tuple[int, int]:
+        """The first offset that Kafka still has, and the next that it will give.
+
+        Raises:
+            TransientError: the cluster cannot be reached now.
+        """
+        try:
+            low, high = self._consumer.get_watermark_offsets(
+                TopicPartition(self._topic, kafka_partition), timeout=REQUEST_TIMEOUT_S
+            )
+        except KafkaException as exc:
+            raise translate(exc) from exc
+        return low, high
+
+    def consume(self, max_records: int, max_age_s: float) -> list[Record]:
+        """Up to `max_records`, after the first of them for at most `max_age_s` longer.
+
+        Raises:
+            InvariantError: Kafka no longer has the position we are at.
+            FencedError: another process has taken this member's place.
+            TransientError: Kafka cannot serve us now.
+        """
+        messages = self._consumer.consume(1, timeout=IDLE_POLL_S)
+        if messages and max_records > 1:
+            messages += self._consumer.consume(max_records - 1, timeout=max_age_s)
+        return [record for message in messages if (record := _record_of(message)) is not None]
+
+    def show_position(self, next_offsets: Mapping[int, int]) -> None:
+        """Commits to Kafka, for lag tools to see. Nothing depends on it, so nothing waits for it."""
+        offsets = [
+            TopicPartition(self._topic, partition, offset) for partition, offset in next_offsets.items()
+        ]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as exc:
+            log.debug("position_not_shown", error=str(exc))
+
+    def close(self) -> None:
+        """Ends the reading. The static member keeps its place for a session timeout."""
+        self._consumer.close()
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # Nothing is read before the database has said where to begin.
+        consumer.assign([])
+        self._assigned = [partition.partition for partition in partitions]
+
+    def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        log.info("partitions_revoked", kafka_partitions=[partition.partition for partition in partitions])
+
+
+def _record_of(message: Message) -> Record | None:
+    error = message.error()
+    if error is None:
+        key = message.key()
+        _, timestamp_ms = message.timestamp()
+        return Record(
+            message.partition() or 0,
+            message.offset() or 0,
+            key.decode(errors="replace") if key is not None else None,
+            message.value() or b"",
+            datetime.fromtimestamp(max(timestamp_ms, 0) / 1000, UTC),
+        )
+    if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - the library's public name
+        raise InvariantError(f"Kafka no longer has the sink's position: {error.str()}")
+    if error.fatal() or not _passes(error):
+        raise translate(error)
+    log.warning("kafka_away", error=error.str())
+    return None
+
+
+def _passes(error: KafkaError) -> bool:
+    # librdkafka reports these and goes on by itself when the broker is back.
+    return bool(error.retriable()) or error.code() in {
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+        KafkaError._TRANSPORT,  # noqa: SLF001
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+    }

@@ -1,0 +1,33 @@
+"""From librdkafka's errors to ours, by code."""
+
+from confluent_kafka import KafkaError, KafkaException
+
+from hl_platform.core.errors import ConfigError, FencedError, HlError, InvariantError, TransientError
+
+REFUSED = frozenset(
+    {
+        KafkaError._AUTHENTICATION,  # noqa: SLF001 - the library's public names begin with an underscore
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.UNSUPPORTED_SASL_MECHANISM,
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError.INVALID_REPLICATION_FACTOR,
+        KafkaError.POLICY_VIOLATION,
+    }
+)
+SUPERSEDED = frozenset({KafkaError.FENCED_INSTANCE_ID, KafkaError.INVALID_PRODUCER_EPOCH})
+
+
+def translate(error: KafkaException | KafkaError) -> HlError:
+    """Our error for a driver's. What is not known to be for good is an outage."""
+    kafka_error = error.args[0] if isinstance(error, KafkaException) else error
+    if not isinstance(kafka_error, KafkaError):
+        return InvariantError(str(error))
+    text = f"Kafka: {kafka_error.str()} ({kafka_error.name()})"
+    if kafka_error.code() in REFUSED:
+        return ConfigError(text)
+    if kafka_error.code() in SUPERSEDED:
+        return FencedError(text)
+    return InvariantError(text) if kafka_error.fatal() else TransientError(text)

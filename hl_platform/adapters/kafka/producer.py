@@ -1,0 +1,89 @@
+"""A producer whose every record ends in exactly one call: delivered or failed."""
+
+from collections.abc import Callable, Mapping
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from hl_platform.adapters.kafka.config import client_config
+from hl_platform.adapters.kafka.errors import translate
+from hl_platform.core.errors import HlError, PoisonRecordError
+from hl_platform.core.settings import KafkaSettings
+
+# Waits for company no longer than this: at home's rates a reading goes out at once, at a fleet's in batches.
+LINGER_MS = 5
+# Larger than any payload that is accepted, with what the bridge adds; Kafka's own default limit.
+MAX_RECORD_BYTES = 1_000_000
+
+Delivered = Callable[[HlError | None], None]
+
+
+class KafkaProducer:
+    """Idempotent, acknowledged by all in-sync replicas, waiting out any outage.
+
+    Guarantee: records of one key keep their order, each is written once per producer session, and
+    `on_delivery` is called once per record, from `poll` or `flush`.
+    """
+
+    def __init__(self, kafka: KafkaSettings, client_id: str) -> None:
+        self._producer = Producer(
+            {
+                **client_config(kafka, client_id),
+                "enable.idempotence": True,
+                "acks": "all",
+                "linger.ms": LINGER_MS,
+                "compression.type": "lz4",
+                # 0 is for ever: an outage is waited out, and MQTT's receive maximum bounds what waits here.
+                "message.timeout.ms": 0,
+                "message.max.bytes": MAX_RECORD_BYTES,
+                "queue.buffering.max.messages": 200_000,
+                # The same partition for a device as Kafka's own clients would choose.
+                "partitioner": "murmur2_random",
+            }
+        )
+
+    def send(
+        self,
+        kafka_topic: str,
+        key: str | None,
+        value: bytes,
+        on_delivery: Delivered,
+        headers: Mapping[str, str | bytes] | None = None,
+    ) -> None:
+        """Queues a record.
+
+        Raises:
+            PoisonRecordError: the record is too large for Kafka.
+        """
+        while True:
+            try:
+                self._producer.produce(
+                    kafka_topic,
+                    value,
+                    key,
+                    headers=dict(headers) if headers else None,
+                    on_delivery=_reporter(on_delivery),
+                )
+            except BufferError:
+                # The queue is full: Kafka is slower than MQTT. Waiting here holds MQTT back.
+                self._producer.poll(0.1)
+            except KafkaException as exc:
+                if exc.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                    raise PoisonRecordError("too_large", str(exc.args[0].str())) from exc
+                raise translate(exc) from exc
+            else:
+                return
+
+    def poll(self, timeout_s: float) -> int:
+        """Serves delivery reports for at most this long; returns how many."""
+        return int(self._producer.poll(timeout_s))
+
+    def flush(self, timeout_s: float) -> int:
+        """Waits for what is queued; returns how many records are still on the way."""
+        return int(self._producer.flush(timeout_s))
+
+
+def _reporter(on_delivery: Delivered) -> Callable[[KafkaError | None, Message], None]:
+    def report(error: KafkaError | None, _message: Message) -> None:
+        on_delivery(None if error is None else translate(error))
+
+    return report

@@ -1,0 +1,76 @@
+"""Makes the Kafka topics that the streams need."""
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions, NewTopic
+
+from hl_platform.adapters.kafka.config import client_config
+from hl_platform.adapters.kafka.errors import translate
+from hl_platform.core.settings import KafkaSettings
+from hl_platform.core.streams import Stream
+
+log = structlog.get_logger()
+
+DAY_MS = 86_400_000
+REQUEST_TIMEOUT_S = 10.0
+# Three copies where the cluster can hold them, and two that must have a record before it counts as written.
+FULL_REPLICATION = 3
+
+
+def ensure_topics(kafka: KafkaSettings, streams: Iterable[Stream]) -> None:
+    """Creates missing topics and raises the number of partitions to what is declared; never lowers it.
+
+    Raises:
+        TransientError: the cluster cannot be reached now.
+        ConfigError: it refuses us.
+    """
+    admin = AdminClient(client_config(kafka, "hl-topics"))
+    try:
+        metadata = admin.list_topics(timeout=REQUEST_TIMEOUT_S)
+    except KafkaException as exc:
+        raise translate(exc) from exc
+    existing = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
+    wanted = [topic for stream in streams for topic in plan_topics(kafka, stream, len(metadata.brokers))]
+    new = [topic for topic in wanted if topic.topic not in existing]
+    if new:
+        _await(admin.create_topics(new, request_timeout=REQUEST_TIMEOUT_S))
+        log.info("topics_created", kafka_topics=[topic.topic for topic in new])
+    grown = [
+        NewPartitions(topic.topic, topic.num_partitions)
+        for topic in wanted
+        if existing.get(topic.topic, topic.num_partitions) < topic.num_partitions
+    ]
+    if grown:
+        _await(admin.create_partitions(grown, request_timeout=REQUEST_TIMEOUT_S))
+
+
+def plan_topics(kafka: KafkaSettings, stream: Stream, n_brokers: int) -> list[NewTopic]:
+    """The topic of a stream's readings and that of its dead letters."""
+    replication = FULL_REPLICATION if n_brokers >= FULL_REPLICATION else max(1, n_brokers)
+    common = {"cleanup.policy": "delete", "min.insync.replicas": str(max(1, replication - 1))}
+    return [
+        NewTopic(
+            topic,
+            num_partitions=n_partitions,
+            replication_factor=replication,
+            config={**common, "retention.ms": str(days * DAY_MS)},
+        )
+        for topic, n_partitions, days in (
+            (stream.kafka_topic, stream.kafka_partitions, kafka.retention_days),
+            (stream.dead_letter_topic, 1, kafka.dead_letter_retention_days),
+        )
+    ]
+
+
+def _await(futures: Mapping[str, Future[None]]) -> None:
+    for future in futures.values():
+        try:
+            future.result()
+        except KafkaException as exc:
+            # Two services may create the same topic at once.
+            if exc.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise translate(exc) from exc

@@ -1,0 +1,199 @@
+"""The bridge's side of MQTT: a session that the broker keeps while we are away, acknowledged by hand.
+
+The bridge knows only `MqttSession`, so that another implementation can take the place of paho's.
+"""
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import paho.mqtt.client as paho
+import structlog
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from hl_platform.core.ack_window import AckWindow
+from hl_platform.core.errors import ConfigError, HlError, TransientError
+from hl_platform.core.settings import MqttSettings
+
+log = structlog.get_logger()
+
+Token = tuple[int, int]
+
+KEEPALIVE_S = 15
+# MQTT 5.0, 3.2.2.2: bad user name or password; not authorized.
+REFUSED_FOR_GOOD = (0x86, 0x87)
+# MQTT 5.0, 3.14.2.1: another client connected with our client id.
+SESSION_TAKEN_OVER = 0x8E
+# Retained messages only with a new subscription, not again at every reconnection.
+SEND_RETAINED_IF_NEW = 1
+
+
+class MqttMessage(NamedTuple):
+    """One PUBLISH packet.
+
+    Args:
+        mqtt_topic: where it was published.
+        payload: as the device sent it.
+        qos: 0 or 1.
+        retained: whether the broker kept it from before.
+        token: to settle it with; None at QoS 0, which nobody acknowledges.
+    """
+
+    mqtt_topic: str
+    payload: bytes
+    qos: int
+    retained: bool
+    token: Token | None
+
+
+class MqttSession(Protocol):
+    """A persistent session that delivers messages and acknowledges those that are settled."""
+
+    def start(self, on_message: Callable[[MqttMessage], None]) -> None:
+        """Connects in the background, again and again if need be; calls `on_message` from its thread."""
+
+    def settle(self, token: Token) -> None:
+        """Says that a message is safe elsewhere. Any thread, any order.
+
+        Guarantee: PUBACKs go out in the order in which the messages came.
+        """
+
+    def check(self) -> None:
+        """Raises what ended the session for good, if anything did."""
+
+    def stop(self) -> None:
+        """Sends what may be acknowledged, disconnects and keeps the session at the broker."""
+
+
+class PahoSession:
+    """MqttSession by paho-mqtt.
+
+    Args:
+        mqtt: broker, credentials and session.
+        service: makes the client id, so that a successor continues the same session.
+        filters: what to subscribe to, at QoS 1.
+        shared: subscribe as one of several, each message to one of them.
+    """
+
+    def __init__(self, mqtt: MqttSettings, service: str, filters: Sequence[str], *, shared: bool) -> None:
+        if mqtt.host is None:
+            raise ConfigError("HL_MQTT__HOST is not set, and no running hl was found. Run `hl up`.")
+        self._mqtt = mqtt
+        self._filters = [f"$share/hl/{mqtt_filter}" if shared else mqtt_filter for mqtt_filter in filters]
+        self._window = AckWindow()
+        self._lock = threading.Lock()
+        self._failure: HlError | None = None
+        self._stopping = False
+        self._on_message: Callable[[MqttMessage], None] = lambda _: None
+        self._client = self._make_client(f"{mqtt.client_id_prefix}-{service}")
+
+    def start(self, on_message: Callable[[MqttMessage], None]) -> None:
+        """See MqttSession."""
+        self._on_message = on_message
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = self._mqtt.session_expiry_s
+        properties.ReceiveMaximum = self._mqtt.receive_maximum
+        self._client.connect_async(
+            self._mqtt.host or "",
+            self._mqtt.port,
+            keepalive=KEEPALIVE_S,
+            clean_start=False,
+            properties=properties,
+        )
+        self._client.loop_start()
+
+    def settle(self, token: Token) -> None:
+        """See MqttSession."""
+        with self._lock:
+            # Under the lock, so that two threads cannot send their PUBACKs in the wrong order.
+            for packet_id in self._window.settle(token):
+                self._client.ack(packet_id, 1)
+
+    def check(self) -> None:
+        """See MqttSession."""
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        """See MqttSession."""
+        self._stopping = True
+        # Queued behind the PUBACKs; reason 0 keeps the session for its expiry interval.
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _make_client(self, client_id: str) -> paho.Client:
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv5, manual_ack=True
+        )
+        if self._mqtt.username is not None:
+            client.username_pw_set(self._mqtt.username, self._mqtt.password)
+        if self._mqtt.tls:
+            client.tls_set(self._mqtt.tls_ca_file, self._mqtt.tls_cert_file, self._mqtt.tls_key_file)
+        # Different for every process, so that many bridges do not return to a broker together.
+        first_s, max_s = random.uniform(0.1, 0.4), random.uniform(3, 6)  # noqa: S311
+        client.reconnect_delay_set(first_s, max_s)  # type: ignore[arg-type] # it only adds and sleeps
+        client.on_connect = self._connected
+        client.on_disconnect = self._disconnected
+        client.on_message = self._received
+        return client
+
+    def _connected(
+        self,
+        client: paho.Client,
+        _userdata: object,
+        flags: paho.ConnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        if reason.is_failure:
+            log.error("mqtt_refused", reason=str(reason))
+            if reason.value in REFUSED_FOR_GOOD:
+                self._failure = ConfigError(
+                    f"The MQTT broker refused us: {reason}. Check HL_MQTT__USERNAME and HL_MQTT__PASSWORD."
+                )
+            return
+        log.info("mqtt_connected", session_present=flags.session_present, filters=self._filters)
+        # At every connection: a broker that lost the session lost the subscriptions with it.
+        options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=SEND_RETAINED_IF_NEW)
+        client.subscribe([(mqtt_filter, options) for mqtt_filter in self._filters])
+
+    def _disconnected(
+        self,
+        _client: paho.Client,
+        _userdata: object,
+        _flags: paho.DisconnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        with self._lock:
+            n_unacknowledged = len(self._window)
+            self._window.clear()
+        if self._stopping:
+            return
+        log.warning("mqtt_disconnected", reason=str(reason), n_unacknowledged=n_unacknowledged)
+        if reason.value == SESSION_TAKEN_OVER:
+            self._failure = TransientError("Another client has taken over the bridge's MQTT session.")
+
+    def _received(self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
+        if self._stopping:
+            # Unacknowledged: the broker sends it to our successor.
+            return
+        token: Token | None = None
+        if message.qos > 0:
+            with self._lock:
+                token = self._window.open(message.mid)
+        try:
+            self._on_message(
+                MqttMessage(message.topic, bytes(message.payload), message.qos, message.retain, token)
+            )
+        except HlError as exc:
+            self._failure = exc
+        except Exception as exc:
+            # paho would end its thread and say so nowhere that anyone looks.
+            self._failure = TransientError(f"The bridge could not take a message: {exc!r}")
+            log.exception("mqtt_message_failed", mqtt_topic=message.topic)

@@ -1,0 +1,278 @@
+"""The sink's transaction: rows, offsets and accounts, all or nothing."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, NamedTuple
+
+import psycopg
+import structlog
+from psycopg import sql
+
+from hl_platform.adapters.postgres.connection import connect
+from hl_platform.adapters.postgres.errors import translated
+from hl_platform.core.accounts import Account
+from hl_platform.core.errors import FencedError
+from hl_platform.core.readings import Reading
+from hl_platform.core.streams import Stream
+
+log = structlog.get_logger()
+
+CLAIM = """
+-- claim: take over a Kafka partition; whoever held it before can no longer commit
+insert into hl.offsets as o (consumer_group, kafka_topic, kafka_partition, next_offset, epoch, service)
+values (%(group)s, %(topic)s, %(partition)s, %(start)s, 1, %(service)s)
+on conflict (consumer_group, kafka_topic, kafka_partition) do update
+set epoch = o.epoch + 1, service = excluded.service, updated_at = now()
+returning next_offset, epoch
+"""
+
+ADVANCE = """
+-- advance: move the offsets of a batch; a row less than there are partitions means that we were fenced off
+update hl.offsets as o
+set next_offset = n.next_offset, updated_at = now()
+from unnest(%(partitions)s::int[], %(expected)s::bigint[], %(next)s::bigint[], %(epochs)s::bigint[])
+     as n (kafka_partition, expected, next_offset, epoch)
+where o.consumer_group = %(group)s and o.kafka_topic = %(topic)s and o.kafka_partition = n.kafka_partition
+  and o.epoch = n.epoch and o.next_offset = n.expected
+"""
+
+READ_OFFSETS = """
+-- read_offsets: where a claim stands, after a commit whose answer was lost
+select kafka_partition, next_offset, epoch
+from hl.offsets
+where consumer_group = %(group)s and kafka_topic = %(topic)s and kafka_partition = any(%(partitions)s)
+"""
+
+ADD_TO_ACCOUNT = """
+-- add_to_account: what a batch adds to the counts of its stream
+insert into hl.accounts as a (service, stage, stream, received, forwarded, dead_lettered, duplicates, corrected,
+                              dropped, last_reading_at, updated_at)
+values (%(service)s, 'sink', %(stream)s, %(received)s, %(forwarded)s, %(dead_lettered)s, %(duplicates)s,
+        %(corrected)s, %(dropped)s, %(last_reading_at)s, now())
+on conflict (service, stream) do update
+set received = a.received + excluded.received, forwarded = a.forwarded + excluded.forwarded,
+    dead_lettered = a.dead_lettered + excluded.dead_lettered, duplicates = a.duplicates + excluded.duplicates,
+    corrected = a.corrected + excluded.corrected, dropped = a.dropped + excluded.dropped,
+    last_reading_at = coalesce(excluded.last_reading_at, a.last_reading_at), updated_at = now()
+"""
+
+# The same reading again is left alone, so that a replay writes nothing; other values win.
+UPSERT = """
+-- upsert: new readings in, corrections over what was stored, repetitions nowhere
+with written as (
+    insert into public.{table} as t (device_id, timestamp, {columns}, extra, received_at)
+    select device_id, timestamp, {columns}, extra, received_at from {stage}
+    on conflict (device_id, timestamp) do update
+    set ({columns}, extra, received_at, ingested_at) = row({excluded}, excluded.extra, excluded.received_at,
+                                                           clock_timestamp())
+    where ({stored}, t.extra) is distinct from ({excluded}, excluded.extra)
+    returning (xmax = 0) as is_new
+)
+select count(*) filter (where is_new), count(*) filter (where not is_new) from written
+"""
+
+
+class Claim(NamedTuple):
+    """Our right to a Kafka partition.
+
+    Args:
+        next_offset: where to go on.
+        epoch: of the claim; a later one fences it off.
+    """
+
+    next_offset: int
+    epoch: int
+
+
+class Written(NamedTuple):
+    """What a batch did to the table, in rows."""
+
+    inserted: int
+    corrected: int
+
+
+class SinkStore:
+    """The tables of one stream and its offsets, on one connection.
+
+    Guarantee: after `write` returned, its rows, offsets and counts are all committed; after it raised, none
+    is, except when the line broke during the commit: then `claims` tells.
+    """
+
+    def __init__(self, url: str, stream: Stream, service: str, *, retention_days: int) -> None:
+        self._url = url
+        self._stream = stream
+        self._service = service
+        self._retention = timedelta(days=retention_days)
+        self._conn: psycopg.Connection | None = None
+        self._days: set[date] = set()
+        self._key = {"group": stream.consumer_group, "topic": stream.kafka_topic, "service": service}
+        self._copy, self._upsert = _statements(stream)
+
+    def claim(self, kafka_partition: int, low: int) -> Claim:
+        """Takes over a Kafka partition.
+
+        Args:
+            kafka_partition: which.
+            low: the first offset Kafka has, where to begin if nobody has read it before.
+        """
+        with translated(), self._connected().transaction():
+            values = {**self._key, "partition": kafka_partition, "start": low}
+            row = self._connected().execute(CLAIM, values).fetchone()
+        assert row is not None  # noqa: S101 - an upsert returns its row
+        return Claim(*row)
+
+    def claims(self, kafka_partitions: Iterable[int]) -> dict[int, Claim]:
+        """Where claims stand in the database now."""
+        values = {**self._key, "partitions": list(kafka_partitions)}
+        with translated():
+            rows = self._connected().execute(READ_OFFSETS, values).fetchall()
+        return {partition: Claim(next_offset, epoch) for partition, next_offset, epoch in rows}
+
+    def move(self, kafka_partition: int, claim: Claim, next_offset: int, *, dropped: int) -> Claim:
+        """Sets a claim to another offset, because Kafka does not have its own.
+
+        Args:
+            kafka_partition: which.
+            claim: as it stands.
+            next_offset: where to go on instead.
+            dropped: how many records Kafka no longer has; they are counted.
+        """
+        account = Account(received=dropped, dropped=dropped)
+        with translated(), self._connected().transaction():
+            self._advance({kafka_partition: claim}, {kafka_partition: next_offset})
+            self._add_to_account(account)
+        return claim._replace(next_offset=next_offset)
+
+    def write(
+        self,
+        readings: Sequence[Reading],
+        claims: Mapping[int, Claim],
+        next_offsets: Mapping[int, int],
+        account: Account,
+    ) -> Written:
+        """Commits a batch.
+
+        Args:
+            readings: no two of the same device and timestamp.
+            claims: of the Kafka partitions that the batch comes from, as they stand before it.
+            next_offsets: where they stand after it.
+            account: what the batch adds to the counts, except what only the table knows; `forwarded`,
+                `corrected` and `duplicates` are completed here.
+
+        Raises:
+            FencedError: somebody else has claimed one of the partitions; nothing was written.
+            PoisonRecordError: the database rejects a reading; nothing was written.
+            TransientError: the database is away.
+        """
+        written = Written(0, 0)
+        with translated():
+            conn = self._connected()
+            self._ensure_partitions(conn, readings)
+            with conn.transaction():
+                self._advance(claims, next_offsets)
+                if readings:
+                    written = self._store(conn, readings)
+                    account.forwarded += written.inserted
+                    account.corrected += written.corrected
+                    account.duplicates += len(readings) - written.inserted - written.corrected
+                self._add_to_account(account)
+        return written
+
+    def close(self) -> None:
+        """Closes the connection."""
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
+
+    def _connected(self) -> psycopg.Connection:
+        if self._conn is None or self._conn.closed:
+            self._conn = connect(self._url, application_name=f"hl-{self._service}-{self._stream.name}")
+            self._conn.execute(_stage_ddl(self._stream))
+            # Somebody may have dropped partitions while we were away.
+            self._days.clear()
+        return self._conn
+
+    def _ensure_partitions(self, conn: psycopg.Connection, readings: Sequence[Reading]) -> None:
+        # A day that has no partition yet gets it before its first reading. What is older than the retention
+        # goes to the catch-all, so that a faulty clock cannot make thousands of partitions.
+        days = {reading.timestamp.astimezone(UTC).date() for reading in readings} - self._days
+        oldest = (datetime.now(UTC) - self._retention).date()
+        for day in sorted(day for day in days if day >= oldest):
+            row = conn.execute("select hl.ensure_partition(%s, %s)", (self._stream.table, day)).fetchone()
+            if row and row[0]:
+                log.info("partition_created", table=self._stream.table, day=day.isoformat())
+        self._days |= days
+
+    def _advance(self, claims: Mapping[int, Claim], next_offsets: Mapping[int, int]) -> None:
+        held = [(partition, claims[partition], next_offsets[partition]) for partition in sorted(next_offsets)]
+        values = {
+            **self._key,
+            "partitions": [partition for partition, _, _ in held],
+            "expected": [claim.next_offset for _, claim, _ in held],
+            "next": [next_offset for _, _, next_offset in held],
+            "epochs": [claim.epoch for _, claim, _ in held],
+        }
+        moved = self._connected().execute(ADVANCE, values).rowcount
+        if moved != len(held):
+            raise FencedError(f"{self._stream.consumer_group}: another sink has claimed our partitions")
+
+    def _store(self, conn: psycopg.Connection, readings: Sequence[Reading]) -> Written:
+        with conn.cursor() as cursor:
+            with cursor.copy(self._copy) as copy:
+                for reading in readings:
+                    copy.write_row(
+                        (
+                            reading.device_id,
+                            reading.timestamp,
+                            *reading.values,
+                            reading.extra,
+                            reading.received_at,
+                        )
+                    )
+            row = cursor.execute(self._upsert).fetchone()
+        assert row is not None  # noqa: S101 - a count returns its row
+        return Written(*row)
+
+    def _add_to_account(self, account: Account) -> None:
+        counts = (
+            "received",
+            "forwarded",
+            "dead_lettered",
+            "duplicates",
+            "corrected",
+            "dropped",
+            "last_reading_at",
+        )
+        values: dict[str, Any] = {name: getattr(account, name) for name in counts}
+        self._connected().execute(
+            ADD_TO_ACCOUNT, {**values, "service": self._service, "stream": self._stream.name}
+        )
+
+
+def _stage(stream: Stream) -> sql.Identifier:
+    return sql.Identifier(f"stage_{stream.table}")
+
+
+def _stage_ddl(stream: Stream) -> sql.Composed:
+    # Types are the table's, not the declaration's: a column may have been widened.
+    columns = [sql.Identifier(field.name) for field in stream.fields]
+    return sql.SQL(
+        "create temp table {} on commit delete rows as "
+        "select device_id, timestamp, {}, extra, received_at from public.{} with no data"
+    ).format(_stage(stream), sql.SQL(", ").join(columns), sql.Identifier(stream.table))
+
+
+def _statements(stream: Stream) -> tuple[sql.Composed, sql.Composed]:
+    names = [sql.Identifier(field.name) for field in stream.fields]
+    columns = sql.SQL(", ").join(names)
+    upsert = sql.SQL(UPSERT).format(
+        table=sql.Identifier(stream.table),
+        stage=_stage(stream),
+        columns=columns,
+        stored=sql.SQL(", ").join(sql.SQL("t.{}").format(name) for name in names),
+        excluded=sql.SQL(", ").join(sql.SQL("excluded.{}").format(name) for name in names),
+    )
+    copy = sql.SQL("copy {} (device_id, timestamp, {}, extra, received_at) from stdin").format(
+        _stage(stream), columns
+    )
+    return copy, upsert

@@ -1,0 +1,146 @@
+"""Environment variables into typed values, and the words for what a setting allows.
+
+Knows nothing of the settings themselves: it works on any tree of msgspec structs whose leaves are annotated
+with a description.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta, inspect
+
+from hl_platform.core.errors import ConfigError
+
+DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+class SettingDoc(NamedTuple):
+    """One setting, as the configuration table shows it.
+
+    Args:
+        variable: its environment variable.
+        default: its default as one would write it, empty where it is unset.
+        description: what it does.
+        allowed: the values it takes, in words.
+        path: where it is in the tree of settings.
+        hint: its annotated type.
+    """
+
+    variable: str
+    default: str
+    description: str
+    allowed: str
+    path: tuple[str, ...]
+    hint: Any
+
+
+def walk_settings(
+    section: type[msgspec.Struct], prefix: str, path: tuple[str, ...] = ()
+) -> Iterator[SettingDoc]:
+    """Every leaf below a section, in the order of declaration.
+
+    Args:
+        section: the struct to walk.
+        prefix: what its variables begin with.
+        path: where the section is in the tree.
+    """
+    hints = get_type_hints(section, include_extras=True)
+    for field in msgspec.structs.fields(section):
+        hint, here = hints[field.name], (*path, field.name)
+        if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+            yield from walk_settings(hint, prefix, here)
+        else:
+            variable = prefix + "__".join(here).upper()
+            default, description = _show(field.default), _description(hint)
+            yield SettingDoc(variable, default, description, _allowed(inspect.type_info(hint)), here, hint)
+
+
+def parse_value(doc: SettingDoc, text: str) -> Any:  # noqa: ANN401 - whatever the setting's type is
+    """The value of a setting that a variable's text stands for.
+
+    Raises:
+        ConfigError: names the variable, its value and what is allowed; a secret's value is not repeated.
+    """
+    try:
+        if _holds_datetime(doc.hint):
+            return msgspec.convert(_parse_datetime(text), doc.hint)
+        value = msgspec.convert(text, doc.hint, strict=False)
+        # Text such as "nan" is a float to msgspec, and no limit holds against it.
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(text)
+    except (msgspec.ValidationError, ValueError):
+        shown = "(hidden)" if is_secret(doc) else repr(text)
+        # Not chained: the cause may quote the value.
+        raise ConfigError(f"{doc.variable}={shown} is not allowed; allowed: {doc.allowed}.") from None
+    return value
+
+
+def is_secret(doc: SettingDoc) -> bool:
+    """Whether the value may hold a password and must never be shown."""
+    return "password" in doc.path[-1] or doc.path[-1].endswith("url")
+
+
+def _parse_datetime(text: str) -> datetime:
+    # datetime.fromisoformat would take "20150101" as well, and msgspec the number of seconds "2015".
+    if DATE.match(text) is None:
+        raise ValueError(text)
+    if DATE.fullmatch(text):
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    return datetime.fromisoformat(text)
+
+
+def _holds_datetime(hint: object) -> bool:
+    if get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    return hint is datetime
+
+
+def _description(hint: object) -> str:
+    if get_origin(hint) is Annotated:
+        for meta in get_args(hint)[1:]:
+            if isinstance(meta, Meta) and meta.description:
+                return meta.description
+    return ""
+
+
+def _show(default: object) -> str:
+    if default is None or default == "":
+        return ""
+    if isinstance(default, bool):
+        return str(default).lower()
+    return default.isoformat() if isinstance(default, datetime) else str(default)
+
+
+def _allowed(info: inspect.Type) -> str:
+    match info:
+        case inspect.Metadata(type=inner):
+            return _allowed(inner)
+        case inspect.UnionType(types=members):
+            # The only union is "or unset", and leaving the variable out says that.
+            return next(_allowed(member) for member in members if not isinstance(member, inspect.NoneType))
+        case inspect.LiteralType(values=values):
+            return ", ".join(str(value) for value in values)
+        case inspect.BoolType():
+            return "true, false"
+        case inspect.IntType():
+            return f"a whole number{_limits(info)}"
+        case inspect.FloatType():
+            return f"a number{_limits(info)}"
+        case inspect.DateTimeType():
+            return "a date like 2015-01-31, or a time with an offset like 2015-01-31T08:00:00Z"
+        case inspect.StrType(min_length=shortest):
+            return "any text but the empty one" if shortest else "any text"
+        case _:
+            raise TypeError(f"no words for {info}")
+
+
+def _limits(info: inspect.IntType | inspect.FloatType) -> str:
+    if info.gt is not None:
+        return f" above {info.gt:g}"
+    if info.ge is not None and info.le is not None:
+        return f" from {info.ge} to {info.le}"
+    return "" if info.ge is None else f" of at least {info.ge}"

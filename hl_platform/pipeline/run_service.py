@@ -1,0 +1,178 @@
+"""Runs one bridge or sink under its lease, from start to orderly end."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple, Protocol
+
+import structlog
+
+from hl_platform.adapters.kafka.consumer import GroupConsumer
+from hl_platform.adapters.kafka.producer import KafkaProducer
+from hl_platform.adapters.kafka.topics import ensure_topics
+from hl_platform.adapters.mqtt.session import PahoSession
+from hl_platform.adapters.postgres.lease_keeper import LeaseKeeper
+from hl_platform.adapters.postgres.leases import Holder
+from hl_platform.adapters.postgres.sink_store import SinkStore
+from hl_platform.core.accounts import Account, StageStats
+from hl_platform.core.errors import ConfigError, FencedError, TransientError
+from hl_platform.core.settings import Settings
+from hl_platform.core.streams import Stream
+from hl_platform.pipeline.bridge import Bridge
+from hl_platform.pipeline.services import Service
+from hl_platform.pipeline.sink import StreamSink
+
+log = structlog.get_logger()
+
+RETRY_S = 0.5
+
+
+class Worker(Protocol):
+    """What a service is made of."""
+
+    def run(self) -> None:
+        """Works until stopped; raises why it cannot go on."""
+
+    def stop(self) -> None:
+        """Ends `run` after a flush."""
+
+
+class ServiceReport(NamedTuple):
+    """How a service ended.
+
+    Args:
+        reason: `stopped` from outside, `handed_over` on request through the lease, or `fenced`.
+        accounts: what this process counted, by stream; empty for a sink, whose counts are in the database.
+    """
+
+    reason: str
+    accounts: dict[str, Account]
+
+
+def run_service(settings: Settings, service: Service, run_id: str, stop: threading.Event) -> ServiceReport:
+    """Runs a service until it is stopped, asked to stop, or fenced off.
+
+    Args:
+        settings: with the addresses of all servers.
+        service: which.
+        run_id: Dagster's run, shown with the lease; may be empty.
+        stop: set from outside to end it.
+
+    Raises:
+        HlError: why it cannot go on. The lease is released and nothing is lost.
+
+    Guarantee: works only while it holds the lease, as far as anyone can know that; what it writes is fenced
+    where it is written (offsets by epoch, MQTT by session).
+    """
+    if settings.database.url is None:
+        raise ConfigError("HL_DATABASE__URL is not set, and no running hl was found. Run `hl up`.")
+    stats = StageStats()
+    ended = threading.Event()
+    keeper = LeaseKeeper(
+        settings.database.url,
+        Holder(service.name, service.stage, run_id),
+        settings.service,
+        stats,
+        on_end=ended.set,
+        with_accounts=service.stage == "bridge",
+    )
+    if not keeper.acquire(stop):
+        return ServiceReport("stopped", {})
+    try:
+        _await_topics(settings, service.streams, lambda: stop.is_set() or ended.is_set())
+        workers = _workers_of(settings, service, stats)
+        fenced = _work(workers, lambda: stop.is_set() or ended.is_set())
+    finally:
+        keeper.release()
+    reason = "fenced" if fenced or keeper.fenced else "stopped" if stop.is_set() else "handed_over"
+    log.info("service_ended", service=service.name, reason=reason)
+    return ServiceReport(reason, stats.snapshot())
+
+
+def _await_topics(settings: Settings, streams: Sequence[Stream], finished: Callable[[], bool]) -> None:
+    while not finished():
+        try:
+            ensure_topics(settings.kafka, streams)
+        except TransientError as exc:
+            log.warning("kafka_away", error=str(exc))
+            threading.Event().wait(RETRY_S)
+        else:
+            return
+
+
+def _workers_of(settings: Settings, service: Service, stats: StageStats) -> list[Worker]:
+    producer = KafkaProducer(settings.kafka, f"hl-{service.name}")
+    if service.stage == "bridge":
+        return [_make_bridge(settings, service, producer, stats)]
+    return [_make_sink(settings, service, stream, producer, stats) for stream in service.streams]
+
+
+def _make_bridge(settings: Settings, service: Service, producer: KafkaProducer, stats: StageStats) -> Bridge:
+    streams: Mapping[str, Stream] = {stream.name: stream for stream in service.streams}
+    session = PahoSession(
+        settings.mqtt,
+        service.name,
+        [stream.mqtt_filter for stream in service.streams],
+        shared=settings.bridge.instances > 1,
+    )
+    return Bridge(
+        service=service.name,
+        streams=streams,
+        session=session,
+        producer=producer,
+        rules=settings.reading,
+        stats=stats,
+        now=_now,
+    )
+
+
+def _make_sink(
+    settings: Settings, service: Service, stream: Stream, producer: KafkaProducer, stats: StageStats
+) -> StreamSink:
+    url = settings.database.url or ""
+    return StreamSink(
+        stream=stream,
+        consumer=GroupConsumer(
+            settings.kafka, stream.consumer_group, stream.kafka_topic, f"hl-{service.name}"
+        ),
+        store=SinkStore(url, stream, service.name, retention_days=settings.sink.raw_retention_days),
+        producer=producer,
+        sink=settings.sink,
+        rules=settings.reading,
+        stats=stats,
+        now=_now,
+    )
+
+
+def _work(workers: Sequence[Worker], finished: Callable[[], bool]) -> bool:
+    """Runs workers in a thread each until `finished` or until one ends; returns whether they were fenced off."""
+    failures: list[Exception] = []
+    one_ended = threading.Event()
+
+    def run(worker: Worker) -> None:
+        try:
+            worker.run()
+        except Exception as exc:
+            failures.append(exc)
+            if not isinstance(exc, FencedError):
+                log.exception("worker_failed")
+        finally:
+            one_ended.set()
+
+    threads = [threading.Thread(target=run, args=(worker,), daemon=True) for worker in workers]
+    for thread in threads:
+        thread.start()
+    while not finished() and not one_ended.wait(0.1):
+        pass
+    for worker in workers:
+        worker.stop()
+    for thread in threads:
+        thread.join()
+    real = [failure for failure in failures if not isinstance(failure, FencedError)]
+    if real:
+        raise real[0]
+    return bool(failures)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
