@@ -68,15 +68,11 @@ def parse_value(doc: SettingDoc, text: str) -> Any:  # noqa: ANN401 - whatever t
     try:
         if _holds_datetime(doc.hint):
             return msgspec.convert(_parse_datetime(text), doc.hint)
-        value = msgspec.convert(text, doc.hint, strict=False)
-        # Text such as "nan" is a float to msgspec, and no limit holds against it.
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(text)
+        return _check_finite(msgspec.convert(text, doc.hint, strict=False))
     except (msgspec.ValidationError, ValueError):
         shown = "(hidden)" if is_secret(doc) else repr(text)
         # Not chained: the cause may quote the value.
         raise ConfigError(f"{doc.variable}={shown} is not allowed; allowed: {doc.allowed}.") from None
-    return value
 
 
 def is_secret(doc: SettingDoc) -> bool:
@@ -91,6 +87,13 @@ def _parse_datetime(text: str) -> datetime:
     if DATE.fullmatch(text):
         return datetime.fromisoformat(text).replace(tzinfo=UTC)
     return datetime.fromisoformat(text)
+
+
+def _check_finite(value: object) -> object:
+    # Text such as "inf" is a float to msgspec, and passes where there is no upper limit.
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(value)
+    return value
 
 
 def _holds_datetime(hint: object) -> bool:
@@ -116,26 +119,21 @@ def _show(default: object) -> str:
 
 
 def _allowed(info: inspect.Type) -> str:
-    match info:
-        case inspect.Metadata(type=inner):
-            return _allowed(inner)
-        case inspect.UnionType(types=members):
-            # The only union is "or unset", and leaving the variable out says that.
-            return next(_allowed(member) for member in members if not isinstance(member, inspect.NoneType))
-        case inspect.LiteralType(values=values):
-            return ", ".join(str(value) for value in values)
-        case inspect.BoolType():
-            return "true, false"
-        case inspect.IntType():
-            return f"a whole number{_limits(info)}"
-        case inspect.FloatType():
-            return f"a number{_limits(info)}"
-        case inspect.DateTimeType():
-            return "a date like 2015-01-31, or a time with an offset like 2015-01-31T08:00:00Z"
-        case inspect.StrType(min_length=shortest):
-            return "any text but the empty one" if shortest else "any text"
-        case _:
-            raise TypeError(f"no words for {info}")
+    if isinstance(info, inspect.Metadata):
+        return _allowed(info.type)
+    if isinstance(info, inspect.UnionType):
+        # The only union is "or unset", and leaving the variable out says that.
+        return next(_allowed(member) for member in info.types if not isinstance(member, inspect.NoneType))
+    if isinstance(info, inspect.LiteralType):
+        return ", ".join(str(value) for value in info.values)
+    if isinstance(info, inspect.IntType | inspect.FloatType):
+        return ("a whole number" if isinstance(info, inspect.IntType) else "a number") + _limits(info)
+    if isinstance(info, inspect.StrType):
+        return "any text but the empty one" if info.min_length else "any text"
+    return {
+        inspect.BoolType: "true, false",
+        inspect.DateTimeType: "a date like 2015-01-31, or a time with an offset like 2015-01-31T08:00:00Z",
+    }[type(info)]
 
 
 def _limits(info: inspect.IntType | inspect.FloatType) -> str:

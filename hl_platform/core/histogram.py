@@ -46,8 +46,9 @@ class DelayHistogram:
         n = self.n
         if n == 0:
             return None
-        rank, seen = math.ceil(share * n), 0
-        for index, count in enumerate(self.counts):
+        rank, seen = max(1, math.ceil(share * n)), 0
+        # The last bucket has no upper bound but the maximum.
+        for index, count in enumerate(self.counts[:-1]):
             seen += count
             if seen >= rank:
                 return min(upper_ms(index), self.max_ms)

@@ -7,6 +7,7 @@ that some other program put on the Kafka topic is held to the same rules.
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -14,7 +15,7 @@ from msgspec import Meta
 
 from hl_platform.core.errors import PoisonRecordError
 from hl_platform.core.settings import ReadingSettings
-from hl_platform.core.streams import RESERVED, Field, Stream
+from hl_platform.core.streams import INTEGER_RANGES, Field, Stream
 
 PYTHON_TYPES: Mapping[str, type] = {
     "float": float,
@@ -28,6 +29,8 @@ MAX_DEVICE_ID_CHARS = 128
 DEVICE_ID = re.compile(r"[^\x00-\x1f\x7f/+#]{1,128}")
 # What the bridge adds to a payload; a device's own key of that name is kept under a trailing underscore.
 ADDED_BY_BRIDGE = ("device_id", "received_at", "source")
+# No device nests this deep, and encoders and PostgreSQL have limits of their own somewhere above.
+MAX_DEPTH = 32
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -71,7 +74,7 @@ class ReadingDecoder:
         self._max_ahead = timedelta(seconds=rules.max_ahead_s)
         self._shape = _shape_of(stream)
         self._names = tuple(field.name for field in stream.fields)
-        self._known = frozenset(self._names) | frozenset(RESERVED)
+        self._known = frozenset((*self._names, "timestamp", *ADDED_BY_BRIDGE))
         self._prefix_levels = stream.mqtt_filter.count("/")
 
     def encode_record(self, payload: bytes, received_at: datetime, source: Source) -> tuple[str, bytes]:
@@ -89,9 +92,7 @@ class ReadingDecoder:
         raw = self._parse(payload)
         device_id = self._device_id_of(raw, source.mqtt_topic)
         self._convert(raw, received_at)
-        for name in ADDED_BY_BRIDGE:
-            if name in raw and raw[name] != device_id:
-                raw[f"{name}_"] = raw[name]
+        self._make_room(raw, device_id)
         raw["device_id"] = device_id
         raw["received_at"] = received_at
         raw["source"] = source
@@ -111,6 +112,15 @@ class ReadingDecoder:
         timestamp, values = self._convert(raw, received_at)
         return Reading(device_id, timestamp, values, self._extra_of(raw), received_at)
 
+    def _make_room(self, raw: dict[str, Any], device_id: str) -> None:
+        for name in ADDED_BY_BRIDGE:
+            if name not in raw or (name == "device_id" and raw[name] == device_id):
+                continue
+            free = f"{name}_"
+            while free in raw or free in self._known:
+                free += "_"
+            raw[free] = raw.pop(name)
+
     def _parse(self, payload: bytes) -> dict[str, Any]:
         if len(payload) > self._rules.max_payload_bytes:
             raise PoisonRecordError(
@@ -123,9 +133,9 @@ class ReadingDecoder:
             raise PoisonRecordError("not_json", str(exc)) from exc
         if not isinstance(raw, dict):
             raise PoisonRecordError("not_json", f"a {type(raw).__name__}, not an object")
-        # PostgreSQL's text and jsonb cannot hold U+0000. The cheap test on bytes spares the walk.
-        if b"\\u0000" in payload and _has_nul(raw):
-            raise PoisonRecordError("invalid", "text with the character U+0000")
+        # A cheap test on bytes spares nearly every payload the walk.
+        if b"\\u0000" in payload or payload.count(b"[") + payload.count(b"{") > MAX_DEPTH:
+            _check_storable(raw)
         return raw
 
     def _convert(self, raw: dict[str, Any], received_at: datetime) -> tuple[datetime, tuple[Any, ...]]:
@@ -175,10 +185,18 @@ def _shape_of(stream: Stream) -> type[msgspec.Struct]:
 
 
 def _hint_of(field: Field) -> Any:  # noqa: ANN401 - a type built at run time
-    limits = {"ge": field.minimum, "le": field.maximum}
-    kept = {key: value for key, value in limits.items() if value is not None}
     base = PYTHON_TYPES[field.type]
-    return Annotated[base, Meta(**kept)] if kept else base
+    if base not in (int, float):
+        return base
+    # What the column cannot hold is the device's fault, and must not reach the database.
+    lowest: float | None
+    highest: float | None
+    lowest, highest = INTEGER_RANGES.get(field.type, (None, None))
+    lowest = lowest if field.minimum is None else base(field.minimum)
+    highest = highest if field.maximum is None else base(field.maximum)
+    # Two annotations, since msgspec's stubs allow no limit to be None.
+    hint: Any = base if lowest is None else Annotated[base, Meta(ge=lowest)]
+    return hint if highest is None else Annotated[hint, Meta(le=highest)]
 
 
 def _check_device_id(value: object) -> str:
@@ -194,14 +212,27 @@ def _received_at(raw: dict[str, Any], kafka_time: datetime) -> datetime:
     if "received_at" not in raw:
         return kafka_time
     try:
-        return msgspec.convert(raw["received_at"], Annotated[datetime, Meta(tz=True)])
+        received_at: datetime = msgspec.convert(raw["received_at"], Annotated[datetime, Meta(tz=True)])
     except msgspec.ValidationError as exc:
         raise PoisonRecordError("invalid", f"{exc} - at `$.received_at`") from exc
+    return received_at
 
 
-def _has_nul(value: object) -> bool:
-    if isinstance(value, str):
-        return "\x00" in value
-    if isinstance(value, dict):
-        return any(_has_nul(key) or _has_nul(item) for key, item in value.items())
-    return isinstance(value, list) and any(_has_nul(item) for item in value)
+def _check_storable(raw: dict[str, Any]) -> None:
+    # Level by level instead of recursively: a hostile payload must not exhaust the stack.
+    level: list[Any] = [raw]
+    for depth in count(1):
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, str) and "\x00" in value:
+                # PostgreSQL's text and jsonb cannot hold it.
+                raise PoisonRecordError("invalid", "text with the character U+0000")
+            if isinstance(value, dict | list) and depth > MAX_DEPTH:
+                raise PoisonRecordError("invalid", f"nested deeper than {MAX_DEPTH} levels")
+            if isinstance(value, dict):
+                below.extend((*value.keys(), *value.values()))
+            elif isinstance(value, list):
+                below.extend(value)
+        if not below:
+            return
+        level = below

@@ -46,8 +46,12 @@ class MqttSettings(Section, frozen=True):
         str, Meta(description="MQTT client ids are this, a dash and the service's name.", min_length=1)
     ] = "hl"
     session_expiry_s: Annotated[
-        PositiveInt,
-        Meta(description="Seconds for which the broker keeps the bridge's session while it is away."),
+        int,
+        Meta(
+            ge=1,
+            le=2**32 - 1,
+            description="Seconds for which the broker keeps the bridge's session while it is away.",
+        ),
     ] = 7 * 86_400
     receive_maximum: Annotated[
         int,

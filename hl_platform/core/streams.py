@@ -1,5 +1,6 @@
 """A stream is a kind of reading, declared once in a TOML file; everything else is derived from it."""
 
+import math
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -30,8 +31,13 @@ KINDS_OF_TYPE: Mapping[FieldType, tuple[FieldKind, ...]] = {
     "text": ("state", "label"),
     "boolean": ("state", "label"),
 }
+# Lowest and highest value of a column, both inclusive.
+INTEGER_RANGES: Mapping[FieldType, tuple[int, int]] = {
+    "integer": (-(2**63), 2**63 - 1),
+    "smallint": (-(2**15), 2**15 - 1),
+}
 # Columns and keys of every reading, whatever its stream.
-RESERVED = ("device_id", "timestamp", "extra", "received_at", "ingested_at", "source")
+RESERVED = ("device_id", "timestamp", "extra", "received_at", "ingested_at", "corrections", "source")
 
 
 class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -156,6 +162,12 @@ def check_streams(streams: Iterable[tuple[str, Stream]]) -> dict[str, Stream]:
                         "choose another."
                     )
                     raise ConfigError(msg)
+            if stream.dead_letter_topic == other.kafka_topic or other.dead_letter_topic == stream.kafka_topic:
+                msg = (
+                    f"{file}: key `kafka_topic` = {stream.kafka_topic!r}: this or {other.kafka_topic!r} of "
+                    f"{other_file} would be the dead-letter topic of the other; choose another."
+                )
+                raise ConfigError(msg)
             if _overlap(stream.mqtt_filter, other.mqtt_filter):
                 msg = (
                     f"{file}: key `mqtt_filter` = {stream.mqtt_filter!r} overlaps {other.mqtt_filter!r} of "
@@ -184,14 +196,36 @@ def _check_field(file: str, field: Field) -> None:
     if field.kind not in allowed:
         msg = f"{where}.kind` = {field.kind!r} does not go with type {field.type!r}; allowed: {', '.join(allowed)}."
         raise ConfigError(msg)
+    _check_limits(where, field)
+
+
+def _check_limits(where: str, field: Field) -> None:
     if field.type in ("text", "boolean") and (field.minimum, field.maximum) != (None, None):
         msg = f"{where}`: `minimum` and `maximum` belong to numbers, not to type {field.type!r}."
         raise ConfigError(msg)
+    for key in ("minimum", "maximum", "max_rate_per_hour"):
+        value = getattr(field, key)
+        # TOML has nan and inf; no comparison would ever hold against them.
+        if value is not None and not math.isfinite(value):
+            msg = f"{where}.{key}` = {value} is not allowed; write a number, or leave the key out."
+            raise ConfigError(msg)
+        if value is not None and field.type in INTEGER_RANGES and key != "max_rate_per_hour":
+            _check_integer(f"{where}.{key}", value, field.type)
     if field.minimum is not None and field.maximum is not None and field.minimum > field.maximum:
         msg = f"{where}.minimum` = {field.minimum} is above `maximum` = {field.maximum}."
         raise ConfigError(msg)
     if field.max_rate_per_hour is not None and field.kind != "counter":
         msg = f"{where}.max_rate_per_hour`: only a counter has one, and this is a {field.kind}."
+        raise ConfigError(msg)
+    if field.max_rate_per_hour is not None and field.max_rate_per_hour <= 0:
+        msg = f"{where}.max_rate_per_hour` = {field.max_rate_per_hour} is not allowed; it is above 0."
+        raise ConfigError(msg)
+
+
+def _check_integer(where: str, value: float, type_: FieldType) -> None:
+    lowest, highest = INTEGER_RANGES[type_]
+    if value != int(value) or not lowest <= value <= highest:
+        msg = f"{where}` = {value} is not allowed; a {type_} is a whole number from {lowest} to {highest}."
         raise ConfigError(msg)
 
 
