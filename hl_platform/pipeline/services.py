@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from hl_platform.core.errors import ConfigError
 from hl_platform.core.settings import Settings
 from hl_platform.core.streams import Stream
 
@@ -30,3 +31,15 @@ def plan_services(settings: Settings, streams: Mapping[str, Stream]) -> list[Ser
     if settings.sink.layout == "together":
         return [*bridges, Service("sink", "sink", every)]
     return [*bridges, *(Service(f"sink-{stream.name}", "sink", (stream,)) for stream in every)]
+
+
+def find_service(settings: Settings, streams: Mapping[str, Stream], name: str) -> Service:
+    """The planned service of that name.
+
+    Raises:
+        ConfigError: there is none; the message lists those there are.
+    """
+    planned = {service.name: service for service in plan_services(settings, streams)}
+    if name not in planned:
+        raise ConfigError(f"There is no service {name!r}. The services are {', '.join(planned)}.")
+    return planned[name]

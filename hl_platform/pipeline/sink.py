@@ -81,6 +81,9 @@ class StreamSink:
         self._stats = stats
         self._now = now
         self._claims: dict[int, Claim] = {}
+        # Dead letters that Kafka has and whose offsets are not committed yet: an outage of the database
+        # repeats the batch, and must not repeat them.
+        self._sent: set[tuple[int, int]] = set()
         self._stop = threading.Event()
 
     def run(self) -> None:
@@ -197,7 +200,8 @@ class StreamSink:
     def _write(self, items: list[Item]) -> None:
         started_at = self._now()
         rejected = [item for item in items if item.fault is not None]
-        self._send_dead_letters(rejected)
+        self._send_dead_letters([item for item in rejected if _position(item) not in self._sent])
+        self._sent.update(_position(item) for item in rejected)
         account = Account(received=len(items), dead_lettered=len(rejected))
         readings = _last_of_each(items, account)
         account.last_reading_at = max((reading.received_at for reading in readings), default=None)
@@ -205,6 +209,7 @@ class StreamSink:
         written = self._store.write(readings, self._claims, next_offsets, account)
         for partition, next_offset in next_offsets.items():
             self._claims[partition] = self._claims[partition]._replace(next_offset=next_offset)
+        self._sent.difference_update(_position(item) for item in rejected)
         self._measure(readings)
         log.debug(
             "batch_committed",
@@ -247,6 +252,10 @@ class StreamSink:
         for reading in readings:
             if -CLOCK_JITTER <= reading.received_at - reading.timestamp <= LIVE_WITHIN:
                 self._stats.delay("device_to_row", (now - reading.timestamp).total_seconds() * 1000)
+
+
+def _position(item: Item) -> tuple[int, int]:
+    return (item.record.kafka_partition, item.record.offset)
 
 
 def _last_of_each(items: Sequence[Item], account: Account) -> list[Reading]:

@@ -126,7 +126,7 @@ def _create_stream_table(conn: psycopg.Connection, stream: Stream) -> None:
         sql.SQL(
             "create table public.{} (device_id text not null, timestamp timestamptz not null, {}, extra jsonb, "
             "received_at timestamptz not null, ingested_at timestamptz not null default clock_timestamp(), "
-            "primary key (device_id, timestamp)) partition by range (timestamp)"
+            "corrections integer not null default 0, primary key (device_id, timestamp)) partition by range (timestamp)"
         ).format(table, sql.SQL(", ").join(columns))
     )
     conn.execute(
@@ -154,11 +154,23 @@ def _check_types(stream: Stream, existing: dict[str, str]) -> None:
 
 
 WIDER = {("smallint", "integer"), ("smallint", "bigint")}
+COLUMN_COMMENTS = {
+    "device_id": "Which device",
+    "timestamp": "The device's own time",
+    "extra": "What the device sent beyond the declared fields",
+    "received_at": "When the bridge received it",
+    "ingested_at": "When the sink wrote it",
+    "corrections": "How often other values for the same timestamp replaced it",
+}
 
 
 def _comment(conn: psycopg.Connection, stream: Stream) -> None:
     table = sql.Identifier(stream.table)
     conn.execute(sql.SQL("comment on table public.{} is {}").format(table, sql.Literal(stream.description)))
+    for column, text in COLUMN_COMMENTS.items():
+        conn.execute(
+            sql.SQL("comment on column public.{}.{} is {}").format(table, sql.Identifier(column), sql.Literal(text))
+        )
     for field in stream.fields:
         text = f"{field.description} ({field.unit})" if field.unit else field.description
         conn.execute(

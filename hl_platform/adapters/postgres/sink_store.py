@@ -63,10 +63,10 @@ with written as (
     insert into public.{table} as t (device_id, timestamp, {columns}, extra, received_at)
     select device_id, timestamp, {columns}, extra, received_at from {stage}
     on conflict (device_id, timestamp) do update
-    set ({columns}, extra, received_at, ingested_at) = row({excluded}, excluded.extra, excluded.received_at,
-                                                           clock_timestamp())
+    set ({columns}, extra, received_at, ingested_at, corrections) =
+        row({excluded}, excluded.extra, excluded.received_at, clock_timestamp(), t.corrections + 1)
     where ({stored}, t.extra) is distinct from ({excluded}, excluded.extra)
-    returning (xmax = 0) as is_new
+    returning corrections = 0 as is_new
 )
 select count(*) filter (where is_new), count(*) filter (where not is_new) from written
 """
