@@ -89,6 +89,10 @@ class ReadingDecoder:
             The device id, which is the record's key, and the record's value: the same flat JSON plus
             `device_id`, `received_at` and `source`.
         """
+        if len(payload) > self._rules.max_payload_bytes:
+            raise PoisonRecordError(
+                "too_large", f"{len(payload)} bytes; {self._rules.max_payload_bytes} are allowed"
+            )
         raw = self._parse(payload)
         device_id = self._device_id_of(raw, source.mqtt_topic)
         self._convert(raw, received_at)
@@ -122,10 +126,6 @@ class ReadingDecoder:
             raw[free] = raw.pop(name)
 
     def _parse(self, payload: bytes) -> dict[str, Any]:
-        if len(payload) > self._rules.max_payload_bytes:
-            raise PoisonRecordError(
-                "too_large", f"{len(payload)} bytes; {self._rules.max_payload_bytes} are allowed"
-            )
         try:
             raw = msgspec.json.decode(payload)
         # RecursionError is how msgspec refuses a document nested deeper than the stack.
