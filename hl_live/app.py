@@ -1,0 +1,56 @@
+"""The ASGI application: wiring only."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from litestar import Litestar
+
+from hl_live.guard import MAX_REQUEST_BYTES, add_security_headers, check_host, check_loopback
+from hl_live.problems import answer_problem
+from hl_live.routes.docs import openapi_config
+from hl_live.routes.feed import feed_route
+from hl_live.routes.page import DIST, page_routes
+from hl_live.routes.readings import readings_router
+from hl_live.routes.system import health_route
+from hl_live.service import LiveService
+from hl_platform.core.settings import Settings
+from hl_platform.streams import load_streams
+
+
+def create_app(settings: Settings, page_folder: Path = DIST) -> Litestar:
+    """The live service as an ASGI application; it begins its work at ASGI's start-up.
+
+    Args:
+        settings: with the addresses of Kafka and the database.
+        page_folder: the built page.
+
+    Raises:
+        ConfigError: an address is missing or a declaration is wrong, or the service would listen to others.
+    """
+    check_loopback(settings.live.host)
+    live = LiveService(settings, load_streams(settings.streams_dir))
+
+    @asynccontextmanager
+    async def lifespan(_app: Litestar) -> AsyncIterator[None]:
+        await live.start()
+        try:
+            yield
+        finally:
+            await live.stop()
+
+    return Litestar(
+        route_handlers=[
+            readings_router(live),
+            health_route(live),
+            feed_route(live),
+            *page_routes(page_folder),
+        ],
+        lifespan=[lifespan],
+        before_request=check_host,
+        before_send=[add_security_headers],
+        exception_handlers={Exception: answer_problem},
+        openapi_config=openapi_config(),
+        request_max_body_size=MAX_REQUEST_BYTES,
+        logging_config=None,
+    )

@@ -1,0 +1,60 @@
+"""Whether the service, and what brings it its readings, are well."""
+
+import asyncio
+from collections.abc import Sequence
+
+from hl_live.schemas import Check, Health
+from hl_live.service import LiveService
+from hl_platform.adapters.kafka.feed_reader import FeedState
+from hl_platform.adapters.postgres.readings import LeaseRow
+from hl_platform.core.errors import HlError, TransientError
+
+DATABASE_S = 1.0
+# Kafka is asked every five seconds; two misses in a row are an outage.
+KAFKA_SILENT_S = 12.0
+# A service that was lost longer ago than this has been replaced by one of another name.
+FORGET_S = 3600.0
+STAGES = ("bridge", "sink")
+
+
+async def check_health(live: LiveService) -> Health:
+    """The checks, each with what it found."""
+    checks = {"kafka": plan_kafka_check(live.reader.state())}
+    try:
+        leases = await asyncio.wait_for(live.queries.leases(), DATABASE_S)
+    except (HlError, TimeoutError) as exc:
+        away = "away" if isinstance(exc, TransientError | TimeoutError) else str(exc)
+        checks["database"] = Check(status="degraded", detail=away)
+        checks |= {
+            stage: Check(status="degraded", detail="unknown: the database is away") for stage in STAGES
+        }
+    else:
+        checks["database"] = Check(status="ok", detail="answers")
+        stale_after_s = live.settings.service.stale_after_s
+        checks |= {stage: plan_stage_check(stage, leases, stale_after_s) for stage in STAGES}
+    well = all(check.status == "ok" for check in checks.values())
+    return Health("ok" if well else "degraded", checks)
+
+
+def plan_kafka_check(state: FeedState) -> Check:
+    """What the feed's reader says of Kafka."""
+    if state.contact_age_s is None:
+        return Check(status="degraded", detail="not reached yet")
+    age_s, lag = round(state.contact_age_s, 3), sum(state.lag.values())
+    if age_s > KAFKA_SILENT_S:
+        return Check(status="degraded", detail="does not answer", age_s=age_s, lag=lag)
+    if not state.n_partitions:
+        return Check(status="degraded", detail="the Kafka topics are not there yet", age_s=age_s)
+    return Check(status="ok", detail=f"reads {state.n_partitions} partitions", age_s=age_s, lag=lag)
+
+
+def plan_stage_check(stage: str, leases: Sequence[LeaseRow], stale_after_s: float) -> Check:
+    """Whether the services of a stage are alive, by their heartbeats."""
+    held = [lease for lease in leases if lease.stage == stage and lease.held and lease.beat_age_s < FORGET_S]
+    if not held:
+        return Check(status="degraded", detail="not running")
+    oldest = max(held, key=lambda lease: lease.beat_age_s)
+    age_s = round(oldest.beat_age_s, 3)
+    if age_s > stale_after_s:
+        return Check(status="degraded", detail=f"{oldest.service}: no heartbeat", age_s=age_s)
+    return Check(status="ok", detail=", ".join(lease.service for lease in held), age_s=age_s)

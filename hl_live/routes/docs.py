@@ -1,0 +1,121 @@
+"""The API's documentation: a page of our own, as the usual ones load their scripts from elsewhere.
+
+The page is plain HTML made from the OpenAPI schema; a few lines of script let a reader try a request.
+"""
+
+import html
+import json
+from pathlib import Path
+from typing import Any
+
+from litestar import Request, Response, Router, get
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
+
+from hl_platform import __version__
+
+ASSETS = Path(__file__).parents[1] / "docs_assets"
+ASSET_TYPES = {"docs.css": "text/css", "docs.js": "text/javascript"}
+
+FEED_TEXT = """
+<p><code>ws://{host}/ws/{{stream}}?device_id=…</code> sends each new reading as a JSON text frame.
+<code>device_id</code> may be given several times; without it every device is sent.</p>
+<pre>{{"type":"subscribed","stream":"energy","device_id":null}}
+{{"type":"data","stream":"energy","device_id":"meter1","timestamp":"…","received_at":"…","data":{{…}},
+ "position":{{"partition":0,"offset":123}}}}
+{{"type":"gap","stream":"energy","missed":17}}    before the next data, when the client was too slow
+{{"type":"error","code":"unknown_stream","detail":"…"}}    and the connection is closed</pre>
+<p>A client may send <code>{{"type":"ping"}}</code> and gets <code>{{"type":"pong"}}</code>.</p>
+"""
+
+
+def openapi_config() -> OpenAPIConfig:
+    """`/docs` for people and `/docs/openapi.json` for programs."""
+    return OpenAPIConfig(
+        title="hl",
+        version=__version__,
+        description="Readings of the house: the newest, the past, and by the hour. "
+        "Times are ISO 8601 with offset, ranges are half-open. Errors are problem details (RFC 9457).",
+        path="/docs",
+        render_plugins=[DocsPage(path="/"), JsonRenderPlugin(path="/openapi.json")],
+    )
+
+
+class DocsPage(OpenAPIRenderPlugin):
+    """Renders the schema as one HTML page."""
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        """The page."""
+        host = html.escape(request.headers.get("host", "localhost"))
+        operations = "".join(
+            _operation(method, path, operation, openapi_schema)
+            for path, methods in openapi_schema["paths"].items()
+            for method, operation in methods.items()
+            if method == "get"
+        )
+        info = openapi_schema["info"]
+        return (
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            "<title>hl API</title>"
+            '<link rel="stylesheet" href="/docs/assets/docs.css">'
+            '<script src="/docs/assets/docs.js" defer></script></head><body><main>'
+            f"<h1>hl API <small>{html.escape(info['version'])}</small></h1>"
+            f"<p>{html.escape(info['description'])}</p>"
+            '<p><a href="/docs/openapi.json">openapi.json</a> · <a href="/">page</a></p>'
+            f"{operations}<h2>Feed</h2>{FEED_TEXT.format(host=host)}</main></body></html>"
+        ).encode()
+
+    def receive_router(self, router: Router) -> None:
+        """Adds the page's own style and script."""
+
+        @get("/assets/{name:str}", include_in_schema=False)
+        async def asset(name: str) -> Response[bytes]:
+            if name not in ASSET_TYPES:
+                return Response(b"", status_code=404)
+            body = (ASSETS / name).read_bytes()
+            return Response(body, media_type=ASSET_TYPES[name], headers={"Cache-Control": "no-cache"})
+
+        router.register(asset)
+
+
+def _operation(method: str, path: str, operation: dict[str, Any], schema: dict[str, Any]) -> str:
+    summary = html.escape(operation.get("summary") or "")
+    inputs = "".join(_input(parameter) for parameter in operation.get("parameters") or [])
+    answer = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    shape = html.escape(json.dumps(_example(answer, schema), indent=2, ensure_ascii=False))
+    return (
+        f"<details><summary><b>{method.upper()}</b> <code>{html.escape(path)}</code> <span>{summary}</span></summary>"
+        f'<form action="{html.escape(path)}">{inputs}<button>Try</button></form>'
+        f"<pre hidden></pre><h3>Answer</h3><pre>{shape}</pre></details>"
+    )
+
+
+def _input(parameter: dict[str, Any]) -> str:
+    name = html.escape(parameter["name"])
+    required = " required" if parameter.get("required") else ""
+    kind = parameter["schema"].get("format") or parameter["schema"].get("type")
+    return (
+        f"<label><code>{name}</code> <input name='{name}' placeholder='{html.escape(str(kind))}'{required}>"
+        f"<small>{html.escape(parameter.get('description') or '')}</small></label>"
+    )
+
+
+def _example(part: dict[str, Any], schema: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON
+    """The shape of an answer, with types and descriptions in place of values."""
+    if "$ref" in part:
+        return _example(schema["components"]["schemas"][part["$ref"].rpartition("/")[2]], schema)
+    if "oneOf" in part:
+        shapes = [_example(one, schema) for one in part["oneOf"]]
+        texts = [shape for shape in shapes if shape != "null"]
+        text = texts[0] if texts else "null"
+        about = part.get("description")
+        return f"{text}: {about}" if about and isinstance(text, str) else text
+    if "properties" in part:
+        return {name: _example(value, schema) for name, value in part["properties"].items()}
+    if part.get("type") == "array":
+        return [_example(part["items"], schema)]
+    if isinstance(part.get("additionalProperties"), dict):
+        return {"…": _example(part["additionalProperties"], schema)}
+    text = str(part.get("format") or part.get("type") or "any")
+    return f"{text}: {part['description']}" if part.get("description") else text

@@ -1,0 +1,172 @@
+"""What the API answers. The shapes of a stream's readings are made from its declaration."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from hl_platform.core.readings import PYTHON_TYPES, Reading
+from hl_platform.core.streams import Field, FieldKind, FieldType, Stream
+
+
+class FieldSchema(msgspec.Struct, frozen=True, kw_only=True):
+    """One value of a stream's readings."""
+
+    name: str
+    type: FieldType
+    kind: FieldKind
+    unit: str
+    required: bool
+    minimum: float | None
+    maximum: float | None
+    description: str
+
+
+class StreamSchema(msgspec.Struct, frozen=True, kw_only=True):
+    """A declared stream."""
+
+    name: str
+    title: str
+    description: str
+    mqtt_filter: str
+    kafka_topic: str
+    table: str
+    fields: list[FieldSchema]
+
+
+class StreamsAnswer(msgspec.Struct, frozen=True):
+    """All declared streams."""
+
+    streams: list[StreamSchema]
+
+
+class Bucket(msgspec.Struct, frozen=True, kw_only=True):
+    """What one meter moved within one hour; the first and the last are cut to the range asked for.
+
+    Args:
+        consumption_kwh: the counter taken as rising evenly between readings; a fall is a reset to zero.
+        mean_power_kw: weighted by time; null, like the next two, where no reading lies in the bucket.
+        provisional: the bucket ends in the future.
+    """
+
+    device_id: str
+    start: datetime
+    end: datetime
+    consumption_kwh: float
+    mean_power_kw: float | None
+    min_power_kw: float | None
+    max_power_kw: float | None
+    n_readings: int
+    provisional: bool
+
+
+class HourlyAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Consumption by device and hour."""
+
+    stream: str
+    start: datetime
+    end: datetime
+    buckets: list[Bucket]
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One part of the service's health."""
+
+    status: Literal["ok", "degraded"]
+    detail: str
+    age_s: float | None = None
+    lag: int | None = None
+
+
+class Health(msgspec.Struct, frozen=True):
+    """Whether the service and what it depends on are well."""
+
+    status: Literal["ok", "degraded"]
+    checks: dict[str, Check]
+
+
+class StreamShapes:
+    """The answer types of one stream, and how they are filled.
+
+    Args:
+        stream: the declaration.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        title = "".join(part.capitalize() for part in stream.name.split("_"))
+        fields = [(field.name, Annotated[_hint_of(field), _meta_of(field)]) for field in stream.fields]
+        self.data = _struct(f"{title}Data", fields, f"The values of a reading of {stream.name}.")
+        past = [
+            ("device_id", str),
+            ("timestamp", Annotated[datetime, Meta(description="The device's own time")]),
+            ("received_at", Annotated[datetime, Meta(description="When the bridge received it")]),
+            ("data", self.data),
+            ("extra", Annotated[dict[str, Any] | None, Meta(description="Fields that are not declared")]),
+        ]
+        age = ("age_s", Annotated[float, Meta(description="Seconds since `timestamp`")])
+        self.reading = _struct(f"{title}Reading", past, f"A reading of {stream.name}.")
+        self.newest = _struct(f"{title}Newest", [*past, age], "A device's newest reading.")
+        self.raw_answer = self._answer(f"{title}RawAnswer", self.reading)
+        self.latest_answer = self._answer(f"{title}LatestAnswer", self.newest)
+
+    def show_raw(self, readings: list[Reading]) -> msgspec.Struct:
+        """Readings of the past."""
+        return self._show(self.raw_answer, [self.reading(*self._parts(reading)) for reading in readings])
+
+    def show_latest(self, readings: list[Reading], now: datetime) -> msgspec.Struct:
+        """Newest readings with their age."""
+        shown = [
+            self.newest(*self._parts(reading), round((now - reading.timestamp).total_seconds(), 3))
+            for reading in readings
+        ]
+        return self._show(self.latest_answer, shown)
+
+    def _parts(self, reading: Reading) -> tuple[Any, ...]:
+        extra = None if reading.extra is None else msgspec.Raw(reading.extra.encode())
+        return reading.device_id, reading.timestamp, reading.received_at, self.data(*reading.values), extra
+
+    def _show(self, answer: type[msgspec.Struct], readings: list[msgspec.Struct]) -> msgspec.Struct:
+        return answer(self.stream.name, readings)
+
+    def _answer(self, name: str, reading: type[msgspec.Struct]) -> type[msgspec.Struct]:
+        # The list's item type is only known at run time.
+        hint = list[reading]  # type: ignore[valid-type]
+        return _struct(name, [("stream", str), ("readings", hint)], f"Readings of {self.stream.name}.")
+
+
+def describe_streams(streams: list[Stream]) -> StreamsAnswer:
+    """The declarations as the API shows them."""
+    return StreamsAnswer(
+        [
+            StreamSchema(
+                name=stream.name,
+                title=stream.title or stream.name,
+                description=stream.description,
+                mqtt_filter=stream.mqtt_filter,
+                kafka_topic=stream.kafka_topic,
+                table=stream.table,
+                fields=[
+                    FieldSchema(**{name: getattr(field, name) for name in FieldSchema.__struct_fields__})
+                    for field in stream.fields
+                ],
+            )
+            for stream in streams
+        ]
+    )
+
+
+def _struct(name: str, fields: list[Any], doc: str) -> type[msgspec.Struct]:
+    # The module is where the OpenAPI plugin looks up names.
+    return msgspec.defstruct(name, fields, frozen=True, module=__name__, namespace={"__doc__": doc})
+
+
+def _hint_of(field: Field) -> Any:  # noqa: ANN401 - a type built at run time
+    # Nullable even when required: a field may be declared later than a row.
+    return PYTHON_TYPES[field.type] | None
+
+
+def _meta_of(field: Field) -> Meta:
+    text = f"{field.description} ({field.unit})" if field.unit else field.description
+    return Meta(description=text or field.name)

@@ -1,0 +1,47 @@
+"""Runs the application on an ASGI server."""
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+import uvloop
+from litestar import Litestar
+
+from hl_live.routes.feed import MAX_INPUT_BYTES
+from hl_platform.core.settings import LiveSettings
+
+# What is left of two seconds when the service itself needs one to stop.
+GRACE_S = 0.6
+
+
+def serve(app: Litestar, live: LiveSettings) -> None:
+    """Serves until SIGINT or SIGTERM, then ends within two seconds, clients or not."""
+    config = uvicorn.Config(
+        app,
+        host=live.host,
+        port=live.port,
+        lifespan="on",
+        # This one waits for a slow client's socket, which is what bounds its queue.
+        ws="websockets-sansio",
+        ws_max_size=MAX_INPUT_BYTES,
+        # Frames are small and the machine is the same; compressing each costs more than it saves.
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=GRACE_S,  # type: ignore[arg-type] # handed to asyncio, which takes fractions
+        access_log=False,
+        log_config=None,
+        server_header=False,
+    )
+    uvloop.run(_Server(config).serve())
+
+
+class _Server(uvicorn.Server):
+    """Ends with exit code 0 on a signal, where uvicorn would raise it once more."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield

@@ -1,0 +1,158 @@
+"""What the routes serve from: the feed, the newest readings, the database and the service's own counts."""
+
+import asyncio
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+
+from hl_live.feed import Fanout, Frame, decode_records
+from hl_live.heart import Heart
+from hl_live.latest import LatestReadings
+from hl_platform.adapters.kafka.feed_reader import FeedReader, FeedRecord
+from hl_platform.adapters.postgres.readings import ReadingQueries
+from hl_platform.core.accounts import StageStats
+from hl_platform.core.backoff import Backoff
+from hl_platform.core.errors import ConfigError, HlError
+from hl_platform.core.readings import Reading, ReadingDecoder
+from hl_platform.core.settings import Settings
+from hl_platform.core.streams import Stream
+
+log = structlog.get_logger()
+
+# Batches on their way to the event loop; when it is behind, the reader waits and Kafka keeps the rest.
+MAX_BATCHES_AHEAD = 8
+STOP_S = 0.7
+
+
+class LiveService:
+    """One instance of the live service, apart from HTTP.
+
+    Args:
+        settings: where Kafka and the database are.
+        streams: what is served.
+
+    Guarantee: comes up and stays up while Kafka or the database are away, and goes on by itself when they
+    are back.
+    """
+
+    def __init__(self, settings: Settings, streams: Mapping[str, Stream]) -> None:
+        url = settings.database.url
+        if url is None:
+            raise ConfigError("HL_DATABASE__URL is not set, and no running hl was found. Run `hl up`.")
+        self.settings = settings
+        self.streams = streams
+        self.stats = StageStats()
+        self.fanout = Fanout(lambda delay_ms: self.stats.delay("device_to_frame", delay_ms))
+        self.queries = ReadingQueries(settings.database.read_url or url, "hl-live")
+        self._suffix = f"-{settings.live.instance}" if settings.live.instance else ""
+        self.reader = FeedReader(
+            settings.kafka,
+            {stream.kafka_topic: stream.feed_group + self._suffix for stream in streams.values()},
+            f"hl-live{self._suffix}",
+            self._on_records,
+        )
+        self._heart = Heart(url, settings, self.stats)
+        self._decoders = {
+            stream.kafka_topic: (stream, ReadingDecoder(stream, settings.reading))
+            for stream in streams.values()
+        }
+        self._latest = {name: LatestReadings() for name in streams}
+        self._complete: set[str] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._slots = threading.Semaphore(MAX_BATCHES_AHEAD)
+        self._stopping = threading.Event()
+        self._warming: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begins to read, to beat and to fill `latest`; waits for nobody."""
+        self._loop = asyncio.get_running_loop()
+        await self.queries.open()
+        self._warming = asyncio.create_task(self._warm())
+        self._heart.start()
+        self.reader.start()
+
+    async def stop(self) -> None:
+        """Ends all of it within about a second, whatever is away."""
+        self._stopping.set()
+        if self._warming is not None:
+            self._warming.cancel()
+        await asyncio.gather(
+            _in_thread(lambda: self.reader.stop(STOP_S)),
+            _in_thread(lambda: self._heart.stop(STOP_S)),
+            self.queries.close(),
+        )
+
+    async def latest(self, stream: Stream, device_ids: Sequence[str] | None) -> list[Reading]:
+        """Each device's newest reading, by device.
+
+        Raises:
+            TransientError: memory does not hold all devices yet, and the database is away.
+        """
+        known = self._latest[stream.name]
+        if stream.name not in self._complete:
+            known.put_stored(await self.queries.latest(stream, device_ids))
+        return known.list(device_ids)
+
+    def _on_records(self, records: list[FeedRecord]) -> None:
+        """In the reader's thread."""
+        frames = decode_records(self._decoders, records, self.stats)
+        while not self._slots.acquire(timeout=0.5):
+            if self._stopping.is_set():
+                return
+        try:
+            assert self._loop is not None  # noqa: S101 - start() sets it before the reader runs
+            self._loop.call_soon_threadsafe(self._receive, frames)
+        except RuntimeError:
+            # The loop has been closed: the process is ending.
+            self._slots.release()
+
+    def _receive(self, frames: list[Frame]) -> None:
+        """In the event loop."""
+        self._slots.release()
+        for frame in frames:
+            self._latest[frame.stream].put_new(frame.reading)
+        self.fanout.publish(frames)
+        for stream, n_frames in Counter(frame.stream for frame in frames).items():
+            self.stats.count(stream, forwarded=n_frames)
+
+    async def _warm(self) -> None:
+        """Fills `latest` from the database, until nothing can be missing any more."""
+        backoff = Backoff(random.Random(), max_s=5.0)  # noqa: S311 - jitter, not secrecy
+        while missing := [stream for name, stream in self.streams.items() if name not in self._complete]:
+            for stream in missing:
+                try:
+                    await self._warm_stream(stream)
+                except HlError as exc:
+                    log.warning("latest_not_filled", stream=stream.name, error=str(exc))
+            await asyncio.sleep(backoff.next_s())
+        log.info("latest_filled", n_streams=len(self.streams))
+
+    async def _warm_stream(self, stream: Stream) -> None:
+        started_at = {
+            place: offset
+            for place, offset in self.reader.state().started_at.items()
+            if place[0] == stream.kafka_topic
+        }
+        # First how far the sink is, then its rows: these then hold all that lies before our own begin.
+        stored = await self.queries.next_offsets(stream.consumer_group)
+        self._latest[stream.name].put_stored(await self.queries.latest(stream))
+        if started_at and all(stored.get(place, 0) >= offset for place, offset in started_at.items()):
+            self._complete.add(stream.name)
+
+
+async def _in_thread(work: Callable[[], object]) -> None:
+    """Runs blocking work in a thread that the end of the process does not wait for."""
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=run, daemon=True).start()
+    await done.wait()

@@ -1,0 +1,310 @@
+"""Reads the newest records of some Kafka topics, for a feed: every partition, without a consumer group.
+
+Several readers do not share the work: each one sees every record. Positions are kept here, in memory; what is
+committed is only for lag tools to see.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import structlog
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+
+from hl_platform.adapters.kafka.config import client_config
+from hl_platform.adapters.kafka.errors import translate
+from hl_platform.core.backoff import Backoff
+from hl_platform.core.settings import KafkaSettings
+
+log = structlog.get_logger()
+
+# How often new topics and partitions are looked for; also what `contact_age_s` is at most while all is well.
+LOOK_S = 5.0
+COMMIT_S = 5.0
+# An answer of a living broker takes milliseconds; longer waits would only delay the stop.
+REQUEST_S = 1.0
+# Bounds the memory of a batch and the time until its first reading is shown.
+MAX_BATCH_RECORDS = 500
+READ_S = 0.2
+
+Place = tuple[str, int]
+
+
+class FeedRecord(NamedTuple):
+    """One record as it lies on Kafka."""
+
+    kafka_topic: str
+    kafka_partition: int
+    offset: int
+    key: str | None
+    value: bytes
+    kafka_time: datetime
+
+
+class FeedState(NamedTuple):
+    """What the reader knows of itself.
+
+    Args:
+        contact_age_s: seconds since Kafka last answered; None when it never did.
+        n_partitions: how many partitions are read.
+        lag: records that are on Kafka and not read yet, by topic.
+        started_at: next offset of each (topic, partition) when it was first read.
+    """
+
+    contact_age_s: float | None
+    n_partitions: int
+    lag: Mapping[str, int]
+    started_at: Mapping[Place, int]
+
+
+class FeedReader:
+    """Hands every record that arrives from now on to `on_records`, in batches, from a thread of its own.
+
+    Args:
+        kafka: where the cluster is.
+        groups: by Kafka topic, the consumer group under which the position is committed.
+        client_id: shown in the cluster's logs.
+        on_records: called from the reader's thread; while it blocks, nothing more is read.
+
+    Guarantee: starts at the end of each partition that is there at first; after an outage it goes on from
+    its own position, so that no record is skipped. A topic or partition that appears later is read from its
+    first record. Only a log that the cluster has cut or replaced is picked up by time, which may repeat
+    records of the last millisecond. Order is that of each partition.
+    """
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        groups: Mapping[str, str],
+        client_id: str,
+        on_records: Callable[[list[FeedRecord]], None],
+    ) -> None:
+        self._kafka = kafka
+        self._groups = groups
+        self._client_id = client_id
+        self._on_records = on_records
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="feed-reader", daemon=True)
+        self._backoff = Backoff(random.Random(), max_s=2.0)  # noqa: S311 - jitter, not secrecy
+        self._positions: dict[Place, int] = {}
+        self._started_at: dict[Place, int] = {}
+        self._newest_ms: dict[Place, int] = {}
+        self._lost: set[Place] = set()
+        self._lag: dict[str, int] = {}
+        self._first_look_ms: int | None = None
+        self._contact_at: float | None = None
+        self._look_at = 0.0
+        self._commits = _Commits(kafka, client_id)
+
+    def start(self) -> None:
+        """Begins to read. An unreachable cluster is waited for."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Ends the reading; returns whether that was done within the time."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def state(self) -> FeedState:
+        """A view of now; any thread may ask."""
+        age = None if self._contact_at is None else time.monotonic() - self._contact_at
+        return FeedState(age, len(self._positions), dict(self._lag), dict(self._started_at))
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._serve()
+            except Exception:
+                # The supervisor's edge: the feed must not end while the service lives.
+                log.exception("feed_reader_failed")
+                self._stop.wait(self._backoff.next_s())
+
+    def _serve(self) -> None:
+        consumer = Consumer(self._config())
+        try:
+            if self._positions:
+                self._assign(consumer)
+            while not self._stop.is_set():
+                self._turn(consumer)
+        finally:
+            self._commits.write(self._by_group(), wait_s=0.3)
+            consumer.close()
+
+    def _config(self) -> dict[str, Any]:
+        return {
+            **client_config(self._kafka, self._client_id),
+            # Required by the library; nothing is subscribed or committed under it.
+            "group.id": self._client_id,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            # Told by an error instead of being moved: see _start_of.
+            "auto.offset.reset": "error",
+            "fetch.error.backoff.ms": 100,
+            # The default keeps 64 MB for each partition when we are slow.
+            "queued.max.messages.kbytes": 4_096,
+            "error_cb": self._on_error,
+        }
+
+    def _assign(self, consumer: Consumer) -> None:
+        consumer.assign([TopicPartition(*place, offset) for place, offset in self._positions.items()])
+
+    def _turn(self, consumer: Consumer) -> None:
+        if time.monotonic() >= self._look_at:
+            try:
+                self._look(consumer)
+            except KafkaException as exc:
+                log.warning("feed_kafka_away", error=str(translate(exc)))
+                wait_s = self._backoff.next_s()
+                self._look_at = time.monotonic() + wait_s
+                if not self._positions:
+                    self._stop.wait(wait_s)
+                    return
+            else:
+                self._backoff.reset()
+                self._look_at = time.monotonic() + LOOK_S
+        if self._positions:
+            self._read(consumer)
+        else:
+            self._stop.wait(READ_S)
+        self._commits.write_when_due(self._by_group)
+
+    def _look(self, consumer: Consumer) -> None:
+        """Finds new partitions, and new places in those that were lost."""
+        known = consumer.list_topics(timeout=REQUEST_S).topics
+        self._contact_at = time.monotonic()
+        places = {
+            (name, number)
+            for name in self._groups
+            if name in known and known[name].error is None
+            for number in known[name].partitions
+        }
+        new = sorted((places - self._positions.keys()) | (places & self._lost))
+        if new:
+            starts = {place: self._start_of(consumer, place) for place in new}
+            for place, offset in starts.items():
+                self._positions[place] = offset
+                self._started_at.setdefault(place, offset)
+            self._lost -= starts.keys()
+            self._assign(consumer)
+            log.info("feed_partitions_assigned", positions={f"{t}/{p}": o for (t, p), o in starts.items()})
+        if self._first_look_ms is None:
+            self._first_look_ms = int(time.time() * 1000)
+        self._lag = self._measure_lag(consumer)
+
+    def _start_of(self, consumer: Consumer, place: Place) -> int:
+        """Next offset to read: the end at first, else the first record since we last saw one or looked."""
+        # Before the search, so that a record between the two requests is not skipped.
+        high = consumer.get_watermark_offsets(TopicPartition(*place), timeout=REQUEST_S)[1]
+        since_ms = self._newest_ms.get(place, self._first_look_ms)
+        if since_ms is None:
+            return int(high)
+        found = consumer.offsets_for_times([TopicPartition(*place, since_ms)], timeout=REQUEST_S)[0]
+        if found.error is not None:
+            raise KafkaException(found.error)
+        return int(found.offset) if found.offset >= 0 else int(high)
+
+    def _read(self, consumer: Consumer) -> None:
+        # `consume` alone would wait for the batch to fill; the first record is wanted at once.
+        first = consumer.poll(READ_S)
+        if first is None:
+            return
+        messages = [first, *consumer.consume(MAX_BATCH_RECORDS - 1, 0)]
+        records = [record for message in messages if (record := self._record_of(message)) is not None]
+        if not records:
+            return
+        self._contact_at = time.monotonic()
+        self._on_records(records)
+        for record in records:
+            place = (record.kafka_topic, record.kafka_partition)
+            self._positions[place] = record.offset + 1
+            self._newest_ms[place] = int(record.kafka_time.timestamp() * 1000)
+
+    def _record_of(self, message: Message) -> FeedRecord | None:
+        kafka_topic, kafka_partition = str(message.topic()), int(message.partition() or 0)
+        if (error := message.error()) is not None:
+            if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - the library's public name
+                log.warning("feed_position_lost", kafka_topic=kafka_topic, kafka_partition=kafka_partition)
+                self._lost.add((kafka_topic, kafka_partition))
+                self._look_at = 0.0
+            else:
+                log.warning("feed_read_failed", kafka_topic=kafka_topic, error=str(translate(error)))
+            return None
+        key, time_ms = message.key(), message.timestamp()[1]
+        return FeedRecord(
+            kafka_topic,
+            kafka_partition,
+            int(message.offset() or 0),
+            None if key is None else key.decode("utf-8", "replace"),
+            message.value() or b"",
+            datetime.fromtimestamp(time_ms / 1000, UTC),
+        )
+
+    def _measure_lag(self, consumer: Consumer) -> dict[str, int]:
+        lag = dict.fromkeys(self._groups, 0)
+        for (kafka_topic, number), next_offset in self._positions.items():
+            high = consumer.get_watermark_offsets(TopicPartition(kafka_topic, number), cached=True)[1]
+            lag[kafka_topic] += max(0, high - next_offset)
+        return lag
+
+    def _by_group(self) -> dict[str, list[TopicPartition]]:
+        groups: dict[str, list[TopicPartition]] = {}
+        for place, offset in self._positions.items():
+            groups.setdefault(self._groups[place[0]], []).append(TopicPartition(*place, offset))
+        return groups
+
+    def _on_error(self, error: KafkaError) -> None:
+        log.warning("feed_kafka_error", error=str(translate(error)))
+
+
+class _Commits:
+    """Writes positions for lag tools to see, without ever holding up the reading."""
+
+    def __init__(self, kafka: KafkaSettings, client_id: str) -> None:
+        self._config = client_config(kafka, f"{client_id}-commit")
+        self._admin: AdminClient | None = None
+        self._written: dict[str, list[tuple[str, int, int]]] = {}
+        self._pending: dict[str, Future[Any]] = {}
+        self._due_at = time.monotonic() + COMMIT_S
+
+    def write_when_due(self, by_group: Callable[[], dict[str, list[TopicPartition]]]) -> None:
+        """Writes every few seconds, when something has moved."""
+        if time.monotonic() >= self._due_at:
+            self._due_at = time.monotonic() + COMMIT_S
+            self.write(by_group())
+
+    def write(self, groups: dict[str, list[TopicPartition]], wait_s: float = 0.0) -> None:
+        """Begins to write; waits for the answers for at most `wait_s`."""
+        if self._admin is None:
+            if not groups:
+                return
+            self._admin = AdminClient(self._config)
+        deadline = time.monotonic() + wait_s
+        for group, places in groups.items():
+            before = self._pending.get(group)
+            shown = [(place.topic, place.partition, place.offset) for place in places]
+            if (before is not None and not before.done()) or self._written.get(group) == shown:
+                continue
+            if before is not None and (error := before.exception()) is not None:
+                log.warning("feed_commit_failed", consumer_group=group, error=str(error))
+            # The group has no members, as nothing is subscribed: that is when an administrator may write.
+            request = [ConsumerGroupTopicPartitions(group, places)]
+            answers = self._admin.alter_consumer_group_offsets(request, request_timeout=COMMIT_S)
+            self._pending[group] = answers[group]
+            self._written[group] = shown
+        for pending in self._pending.values():
+            while wait_s and not pending.done() and time.monotonic() < deadline:
+                time.sleep(0.01)
