@@ -1,0 +1,63 @@
+/** The REST calls of the page. */
+
+import type { ReadingsAnswer, StreamDeclaration, StreamsAnswer } from './types'
+
+const TIMEOUT_MS = 15_000
+/** The most that one answer of /raw may hold. */
+export const RAW_LIMIT = 10_000
+
+/** Something kept us from an answer; `message` is fit for a reader. */
+export class ApiError extends Error {}
+
+export interface Api {
+  streams(): Promise<StreamDeclaration[]>
+  latest(stream: string): Promise<ReadingsAnswer>
+  /** Readings of [startMs, endMs), oldest first, at most RAW_LIMIT. */
+  raw(stream: string, deviceId: string, startMs: number, endMs: number): Promise<ReadingsAnswer>
+}
+
+export const httpApi: Api = {
+  async streams() {
+    return (await getJson<StreamsAnswer>('/api/v1/streams')).streams
+  },
+  latest: (stream) => getJson(`/api/v1/${encodeURIComponent(stream)}/latest`),
+  raw(stream, deviceId, startMs, endMs) {
+    const query = new URLSearchParams({
+      device_id: deviceId,
+      start: new Date(startMs).toISOString(),
+      end: new Date(endMs).toISOString(),
+      limit: String(RAW_LIMIT),
+    })
+    return getJson(`/api/v1/${encodeURIComponent(stream)}/raw?${query.toString()}`)
+  },
+}
+
+async function getJson<T>(path: string): Promise<T> {
+  let response: Response
+  try {
+    response = await fetch(path, {
+      headers: { accept: 'application/json' },
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+    })
+  } catch {
+    throw new ApiError('The live service does not answer.')
+  }
+  if (!response.ok) throw new ApiError(await problemOf(response))
+  try {
+    return (await response.json()) as T
+  } catch {
+    throw new ApiError('The live service sent something that is not JSON.')
+  }
+}
+
+/** The sentence of an RFC 9457 problem, or the bare status of anything else. */
+async function problemOf(response: Response): Promise<string> {
+  try {
+    const problem = (await response.json()) as { title?: unknown; detail?: unknown }
+    const text = problem.detail ?? problem.title
+    if (typeof text === 'string' && text !== '') return text
+  } catch {
+    // A proxy's HTML page, say: the status must do.
+  }
+  return `The live service answered with status ${response.status}.`
+}

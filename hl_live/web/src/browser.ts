@@ -1,0 +1,42 @@
+/** The real browser behind the interfaces of the store. */
+
+import { httpApi } from './api'
+import { realClock } from './clock'
+import { Home, type Screen } from './home'
+
+const screen: Screen = {
+  nextFrame: (run) => requestAnimationFrame(run),
+  afterPaint(run) {
+    // A message posted from a frame's callback is delivered once that frame has been painted.
+    const { port1, port2 } = new MessageChannel()
+    port1.addEventListener('message', () => {
+      port1.close()
+      run()
+    })
+    port1.start()
+    port2.postMessage(null)
+  },
+  visible: () => document.visibilityState === 'visible',
+}
+
+/** The page's state on this browser, connected to the service that served the page. */
+export function startHome(): Home {
+  const home = new Home({
+    api: httpApi,
+    clock: realClock,
+    random: Math.random,
+    screen,
+    openSocket(stream) {
+      const url = new URL(`/ws/${encodeURIComponent(stream)}`, location.href)
+      url.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:'
+      return new WebSocket(url)
+    },
+  })
+  document.addEventListener('visibilitychange', () => {
+    if (screen.visible()) home.wake()
+    else home.sleep()
+  })
+  addEventListener('online', () => home.wake())
+  home.start()
+  return home
+}

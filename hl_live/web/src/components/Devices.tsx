@@ -1,0 +1,55 @@
+import { MAX_CURVES, type Stream } from '../stream'
+import type { Format } from '../format'
+import { DeviceRow } from './DeviceRow'
+import { Section } from './Section'
+
+interface DevicesProps {
+  stream: Stream
+  title: string
+  /** The service's clock, ms. */
+  now: number
+  format: Format
+  /** The page's main part: larger. */
+  hero?: boolean
+}
+
+/** How many hues the style sheet has; further devices begin again. */
+const HUES = 8
+
+/** A stream's devices one below the other, each with its number and its curve on a common time axis. */
+export function Devices({ stream, title, now, format, hero = false }: DevicesProps) {
+  const devices = [...stream.devices.values()].sort((a, b) => a.id.localeCompare(b.id, 'en', { numeric: true }))
+  const shown = devices.slice(0, MAX_CURVES)
+  const firstHue = hero ? 0 : hueOf(stream.name)
+  return (
+    <Section
+      stream={stream}
+      title={title === '' ? stream.name : title}
+      className={hero ? 'hero' : 'more'}
+      thing={hero ? 'meter' : 'device'}
+    >
+      {shown.map((device, index) => (
+        <DeviceRow
+          key={device.id}
+          stream={stream}
+          device={device}
+          version={device.version}
+          now={now}
+          format={format}
+          hue={(firstHue + index) % HUES}
+          last={index === shown.length - 1}
+        />
+      ))}
+      {devices.length > shown.length && (
+        <p className="empty">And {format.number(devices.length - shown.length, '')} more.</p>
+      )}
+    </Section>
+  )
+}
+
+/** A stream keeps its colour from visit to visit; the first two belong to the meters. */
+function hueOf(name: string): number {
+  let sum = 0
+  for (const letter of name) sum += letter.codePointAt(0)!
+  return 2 + (sum % (HUES - 2))
+}

@@ -1,0 +1,201 @@
+import { beforeEach, describe, expect, it } from 'vitest'
+
+import { ApiError, type Api } from './api'
+import { Home } from './home'
+import { FakeClock, FakeScreen, FakeSocket, settle } from './testing'
+import type { ApiReading, StreamDeclaration } from './types'
+
+const ENERGY: StreamDeclaration = {
+  name: 'energy',
+  title: 'Energy meters',
+  fields: [
+    { name: 'total_energy_kwh', type: 'float', kind: 'counter', unit: 'kWh' },
+    { name: 'voltage', type: 'float', kind: 'gauge', unit: 'V' },
+    { name: 'power_kw', type: 'float', kind: 'gauge', unit: 'kW' },
+  ],
+}
+
+/** Readings that have reached Kafka, of which the database has the first `stored`. */
+class FakeHouse implements Api {
+  up = true
+  declarations = [ENERGY]
+  readings: ApiReading[] = []
+  stored = 0
+
+  async streams() {
+    this.#check()
+    return this.declarations
+  }
+
+  async latest(stream: string) {
+    this.#check()
+    const newest = this.readings.slice(0, this.stored).at(-1)
+    return { stream, readings: newest === undefined ? [] : [newest] }
+  }
+
+  async raw(stream: string, _device: string, start: number, end: number) {
+    this.#check()
+    const stored = this.readings.slice(0, this.stored)
+    const time = (reading: ApiReading) => Date.parse(reading.timestamp)
+    return { stream, readings: stored.filter((reading) => time(reading) >= start && time(reading) < end) }
+  }
+
+  #check() {
+    if (!this.up) throw new ApiError('The live service does not answer.')
+  }
+}
+
+let clock: FakeClock
+let screen: FakeScreen
+let house: FakeHouse
+let sockets: FakeSocket[]
+let home: Home
+
+beforeEach(() => {
+  clock = new FakeClock()
+  screen = new FakeScreen()
+  house = new FakeHouse()
+  sockets = []
+  home = new Home({
+    api: house,
+    clock,
+    screen,
+    random: () => 1,
+    openSocket(stream) {
+      sockets.push(new FakeSocket(stream))
+      return sockets.at(-1)!
+    },
+  })
+})
+
+const socket = () => sockets.at(-1)!
+const meter = () => home.streams[0]!.devices.get('meter1')!
+const times = () => [...meter().series!.view()[0]]
+
+/** A reading of now reaches Kafka; it is sent to who is connected. */
+function reads(send = true): ApiReading {
+  const reading = { device_id: 'meter1', timestamp: new Date(clock.now()).toISOString(), data: { power_kw: 1 } }
+  house.readings.push(reading)
+  if (send) socket().says({ type: 'data', stream: 'energy', ...reading })
+  return reading
+}
+
+async function connect(): Promise<void> {
+  home.start()
+  await settle()
+  socket().says({ type: 'subscribed', stream: 'energy' })
+}
+
+describe('Home', () => {
+  it('joins past and live without a seam or a duplicate, though the database lags behind', async () => {
+    for (let i = 0; i < 100; i += 1) {
+      reads(false)
+      await clock.pass(1_000)
+    }
+    // The last three are on their way to the database when the page opens.
+    house.stored = 97
+    await connect()
+    for (let i = 0; i < 10; i += 1) {
+      reads()
+      await screen.paint()
+      await clock.pass(1_000)
+      house.stored += 1
+    }
+    house.stored = house.readings.length
+    await clock.pass(10_000)
+    expect(times()).toEqual(house.readings.map(({ timestamp }) => Date.parse(timestamp)))
+    expect(meter().seam.joined).toBe(true)
+  })
+
+  it('fills what it missed while the connection was lost', async () => {
+    await connect()
+    reads()
+    await screen.paint()
+    house.stored = 1
+    await clock.pass(5_000)
+    socket().breaks()
+    expect(home.connection.kind).toBe('lost')
+    house.up = false
+    for (let i = 0; i < 20; i += 1) {
+      reads(false)
+      await clock.pass(1_000)
+    }
+    house.up = true
+    house.stored = house.readings.length
+    await clock.pass(10_000)
+    socket().says({ type: 'subscribed', stream: 'energy' })
+    reads()
+    await screen.paint()
+    house.stored += 1
+    await clock.pass(10_000)
+    expect(home.connection.kind).toBe('live')
+    expect(times()).toEqual(house.readings.map(({ timestamp }) => Date.parse(timestamp)))
+  })
+
+  it('fetches what the service says it skipped', async () => {
+    await connect()
+    reads()
+    await screen.paint()
+    house.stored = 1
+    await clock.pass(5_000)
+    for (let i = 0; i < 3; i += 1) {
+      reads(false)
+      await clock.pass(1_000)
+    }
+    socket().says({ type: 'gap', stream: 'energy', missed: 3 })
+    reads()
+    await screen.paint()
+    house.stored = house.readings.length
+    await clock.pass(10_000)
+    expect(times()).toHaveLength(5)
+  })
+
+  it('measures the delay to the paint, not to the arrival', async () => {
+    await connect()
+    reads()
+    await clock.pass(30)
+    await screen.paint(() => clock.pass(12))
+    await clock.pass(1_000)
+    expect(home.delay).toEqual({ median: 42, p99: 42, count: 1 })
+  })
+
+  it('does not count as delay that a page was hidden', async () => {
+    await connect()
+    screen.isVisible = false
+    reads()
+    await clock.pass(120_000)
+    screen.isVisible = true
+    home.wake()
+    await screen.paint()
+    await clock.pass(1_000)
+    expect(home.delay).toBeNull()
+    expect(meter().latest).not.toBeNull()
+  })
+
+  it('says that the service does not answer, and begins when it does', async () => {
+    house.up = false
+    home.start()
+    await clock.pass(5_000)
+    expect(home.problem).toBe('The live service does not answer.')
+    expect(home.connection.kind).toBe('lost')
+    house.up = true
+    home.retryNow()
+    await settle()
+    socket().says({ type: 'subscribed', stream: 'energy' })
+    expect(home.ready).toBe(true)
+    expect(home.problem).toBeNull()
+    expect(home.connection.kind).toBe('live')
+  })
+
+  it('learns of a stream that was declared while the service was away', async () => {
+    await connect()
+    await clock.pass(10_000)
+    house.declarations = [ENERGY, { ...ENERGY, name: 'solar' }]
+    socket().breaks()
+    await clock.pass(1_000)
+    socket().says({ type: 'subscribed', stream: 'energy' })
+    await clock.pass(1_000)
+    expect(home.streams.map(({ name }) => name)).toEqual(['energy', 'solar'])
+    expect(socket().stream).toBe('solar')
+  })
+})

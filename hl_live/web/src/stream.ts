@@ -1,0 +1,194 @@
+/** One stream on the page: its devices, its feed, and the past that it fetches to join them. */
+
+import { RAW_LIMIT, type Api } from './api'
+import type { Clock, Timer } from './clock'
+import { Device, type Reading } from './device'
+import { Feed, type FeedState, type Socket } from './feed'
+import type { ApiReading, DataFrame, FieldDeclaration, Frame, StreamDeclaration } from './types'
+
+/** What a curve shows. */
+export const WINDOW_MS = 10 * 60_000
+/** More curves than this are not drawn: nobody could read them, and each has its past to fetch. */
+export const MAX_CURVES = 24
+/** A device's clock may be ahead of the service's; its newest reading belongs to the past all the same. */
+const CLOCK_AHEAD_MS = 10 * 60_000
+const MAX_PAGES = 5
+/** Waits between looks at the past: the first two catch what was on its way to the database. */
+const CATCH_UP_MS = [2_000, 2_000, 4_000, 8_000, 15_000, 30_000]
+const MIN_LOOKS = 2
+
+/** How often the streams that come with hl are read; what a user adds may be of any pace. */
+const USUAL_GAP_MS: Record<string, number> = { energy: 4_000, heatpump: 30_000, temperature: 300_000 }
+const UNKNOWN_GAP_MS = 150_000
+
+export interface StreamHost {
+  api: Api
+  clock: Clock
+  random: () => number
+  openSocket: (stream: string) => Socket
+  /** The service's clock. */
+  now: () => number
+  /** A live reading arrived; the host applies it with the next frame. */
+  onData: (stream: Stream, frame: DataFrame) => void
+  onChange: () => void
+  onFeed: (stream: Stream, state: FeedState) => void
+  observeClock: (serviceNow: number, sentAt: number, answeredAt: number) => void
+}
+
+export class Stream {
+  readonly devices = new Map<string, Device>()
+  readonly feed: Feed
+  readonly curveField: FieldDeclaration | null
+  /** The newest readings have been asked for and answered at least once. */
+  loaded = false
+  /** Why the past cannot be had right now, for the reader; null when it can. */
+  problem: string | null = null
+  #looks = 0
+  #looking = false
+  #again: Timer | null = null
+  #stopped = false
+
+  constructor(
+    readonly declaration: StreamDeclaration,
+    private readonly host: StreamHost,
+  ) {
+    this.curveField = curveFieldOf(declaration)
+    this.feed = new Feed({
+      open: () => host.openSocket(declaration.name),
+      clock: host.clock,
+      random: host.random,
+      onFrame: (frame) => this.#onFrame(frame),
+      onState: (state) => this.#onState(state),
+    })
+  }
+
+  get name(): string {
+    return this.declaration.name
+  }
+
+  start(): void {
+    this.feed.start()
+    this.#catchUp()
+  }
+
+  stop(): void {
+    this.#stopped = true
+    this.#again?.cancel()
+    this.feed.stop()
+  }
+
+  /** Takes a live reading. */
+  applyLive(frame: DataFrame): void {
+    const device = this.#deviceOf(frame.device_id)
+    const time = Date.parse(frame.timestamp)
+    if (Number.isNaN(time)) return
+    device.apply({ time, data: frame.data })
+    device.seam.live(time)
+    if (device.series !== null && device.seam.open && this.#again === null && !this.#looking) this.#catchUp()
+  }
+
+  /** Keeps what the curves show and forgets the rest. */
+  trim(now: number): void {
+    for (const device of this.devices.values()) device.dropBefore(now - WINDOW_MS - 60_000)
+  }
+
+  #onFrame(frame: Frame): void {
+    if (frame.type === 'data') this.host.onData(this, frame)
+    // Either way readings are missing in front of the next one.
+    if (frame.type === 'subscribed' || frame.type === 'gap') {
+      for (const device of this.devices.values()) device.seam.cut()
+      this.#catchUp()
+    }
+  }
+
+  #onState(state: FeedState): void {
+    this.host.onFeed(this, state)
+    this.host.onChange()
+  }
+
+  /** Begins to look at the past, now and again until it meets the live readings. */
+  #catchUp(): void {
+    this.#looks = 0
+    this.#again?.cancel()
+    this.#again = null
+    if (!this.#looking) void this.#look()
+  }
+
+  async #look(): Promise<void> {
+    this.#looking = true
+    const looksBefore = this.#looks
+    try {
+      await this.#fetchLatest()
+      await Promise.all([...this.devices.values()].map((device) => this.#fetchPast(device)))
+      this.problem = null
+    } catch (error) {
+      this.problem = error instanceof Error ? error.message : String(error)
+    }
+    this.#looking = false
+    if (this.#stopped) return
+    // A new connection while we looked: this look may have been too early for it.
+    if (this.#looks === looksBefore) this.#looks += 1
+    const open = [...this.devices.values()].some((device) => device.series !== null && device.seam.open)
+    if (this.problem !== null || open || this.#looks < MIN_LOOKS) {
+      const waitMs = CATCH_UP_MS[Math.min(this.#looks, CATCH_UP_MS.length - 1)]!
+      this.#again = this.host.clock.after(waitMs, () => {
+        this.#again = null
+        void this.#look()
+      })
+    }
+    this.host.onChange()
+  }
+
+  async #fetchLatest(): Promise<void> {
+    const { clock, api } = this.host
+    const sentAt = clock.now()
+    const answer = await api.latest(this.name)
+    const answeredAt = clock.now()
+    for (const reading of answer.readings) {
+      this.#applyPast(this.#deviceOf(reading.device_id), reading)
+      if (reading.age_s !== undefined) {
+        this.host.observeClock(Date.parse(reading.timestamp) + reading.age_s * 1_000, sentAt, answeredAt)
+      }
+    }
+    this.loaded = true
+    this.host.onChange()
+  }
+
+  async #fetchPast(device: Device): Promise<void> {
+    if (device.series === null || device.seam.joined) return
+    const now = this.host.now()
+    let start = Math.max(now - WINDOW_MS, device.seam.knownTo ?? 0)
+    for (let page = 0; page < MAX_PAGES; page += 1) {
+      const answer = await this.host.api.raw(this.name, device.id, start, now + CLOCK_AHEAD_MS)
+      for (const reading of answer.readings) this.#applyPast(device, reading)
+      const newest = answer.readings.at(-1)
+      if (newest === undefined) return
+      start = Date.parse(newest.timestamp)
+      device.seam.past(start)
+      if (answer.readings.length < RAW_LIMIT) return
+    }
+  }
+
+  #applyPast(device: Device, reading: ApiReading): void {
+    const applied: Reading = { time: Date.parse(reading.timestamp), data: reading.data }
+    if (!Number.isNaN(applied.time)) device.apply(applied)
+  }
+
+  #deviceOf(id: string): Device {
+    let device = this.devices.get(id)
+    if (device === undefined) {
+      const curve = this.devices.size < MAX_CURVES ? (this.curveField?.name ?? null) : null
+      device = new Device(id, curve, USUAL_GAP_MS[this.name] ?? UNKNOWN_GAP_MS)
+      this.devices.set(id, device)
+    }
+    return device
+  }
+}
+
+/** The field worth a curve: a gauge of power if there is one, else the first gauge. */
+function curveFieldOf(declaration: StreamDeclaration): FieldDeclaration | null {
+  // These two have a form of their own on the page, without a curve.
+  if (declaration.name === 'heatpump' || declaration.name === 'temperature') return null
+  const gauges = declaration.fields.filter((field) => field.kind === 'gauge')
+  return gauges.find((field) => field.unit === 'kW' || field.unit === 'W') ?? gauges[0] ?? null
+}
