@@ -1,0 +1,153 @@
+"""Dagster's configuration, rendered: dagster.yaml and workspace.yaml of the stack, and its environment."""
+
+from pathlib import Path
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+# Not HL_…: an unknown variable of that prefix is an error.
+URL_VARIABLE = "DAGSTER_POSTGRES_URL"
+# Dagster knows sensors, their state and their runs by it: never change it.
+LOCATION_NAME = "hl"
+MODULE = "hl_platform.definitions"
+
+DAGSTER_YAML = """\
+# Written by hl at every start; changes made here are lost.
+storage:
+  postgres:
+    postgres_url:
+      env: {url_variable}
+
+# Services are started at once and without a queue: nothing may stand between a dead service and its successor.
+run_coordinator:
+  module: dagster._core.run_coordinator
+  class: DefaultRunCoordinator
+
+run_launcher:
+  module: dagster._core.launcher
+  class: DefaultRunLauncher
+
+compute_logs:
+  module: dagster._core.storage.local_compute_log_manager
+  class: LocalComputeLogManager
+  config:
+    base_dir: {home}/logs
+
+local_artifact_storage:
+  module: dagster._core.storage.root
+  class: LocalArtifactStorage
+  config:
+    base_dir: {home}
+
+# A keep-alive sensor watches for most of its tick: each needs a thread.
+sensors:
+  use_threads: true
+  num_workers: {n_sensor_threads}
+  num_submit_workers: 4
+
+run_monitoring:
+  enabled: true
+  poll_interval_seconds: 1
+  start_timeout_seconds: 60
+  cancel_timeout_seconds: 15
+  max_resume_run_attempts: 0
+
+# With telemetry on, Dagster looks up a host on the internet.
+telemetry:
+  enabled: false
+nux:
+  enabled: false
+
+retention:
+  schedule:
+    purge_after_days: 90
+  sensor:
+    purge_after_days:
+      skipped: 1
+      success: 7
+      failure: 30
+"""
+
+WORKSPACE_YAML = """\
+# Written by hl at every start: the code server that it runs.
+load_from:
+  - grpc_server:
+      host: {host}
+      port: {port}
+      location_name: {location_name}
+"""
+
+
+def write_dagster_home(home: Path, code_server_host: str, code_server_port: int, n_services: int) -> None:
+    """Writes dagster.yaml and workspace.yaml into a folder, which is made if it is missing.
+
+    Args:
+        home: what DAGSTER_HOME names; absolute.
+        code_server_host: address of the code server.
+        code_server_port: its port.
+        n_services: how many services are kept alive.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "dagster.yaml").write_text(render_dagster_yaml(home, n_services), encoding="utf-8")
+    (home / "workspace.yaml").write_text(
+        render_workspace_yaml(code_server_host, code_server_port), encoding="utf-8"
+    )
+
+
+def render_dagster_yaml(home: Path, n_services: int) -> str:
+    """The text of dagster.yaml.
+
+    Args:
+        home: what DAGSTER_HOME names.
+        n_services: how many services are kept alive.
+    """
+    # Two more for the sensors that do not watch.
+    return DAGSTER_YAML.format(url_variable=URL_VARIABLE, home=home, n_sensor_threads=n_services + 2)
+
+
+def render_workspace_yaml(host: str, port: int) -> str:
+    """The text of workspace.yaml."""
+    return WORKSPACE_YAML.format(host=host, port=port, location_name=LOCATION_NAME)
+
+
+def dagster_environment(home: Path, database_url: str) -> dict[str, str]:
+    """What Dagster's processes need in their environment, beside hl's own settings.
+
+    Args:
+        home: what DAGSTER_HOME names.
+        database_url: postgresql:// URL of Dagster's storage.
+    """
+    return {
+        "DAGSTER_HOME": str(home),
+        URL_VARIABLE: storage_url(database_url),
+        # 8,760 planned partitions in one run took 203 s instead of 427 s.
+        "DAGSTER_EVENT_BATCH_SIZE": "1000",
+    }
+
+
+def storage_url(database_url: str) -> str:
+    """The url with the options that Dagster's storage needs.
+
+    Dagster fills `timestamp` columns by CURRENT_TIMESTAMP and reads them as UTC: under any other time zone
+    of the session, runs seem to be created hours from now.
+    """
+    parts = urlsplit(database_url)
+    query = dict(parse_qsl(parts.query))
+    query["options"] = f"{query.get('options', '')} -c timezone=UTC".strip()
+    # %20, since libpq takes a plus sign for itself.
+    return urlunsplit(parts._replace(query=urlencode(query, quote_via=quote)))
+
+
+def code_server_command(python: str, host: str, port: int) -> list[str]:
+    """Serves the definitions; start it first and wait for its port."""
+    return [python, "-m", "dagster", "api", "grpc", "--module-name", MODULE, "--host", host, "--port", str(port),
+            "--location-name", LOCATION_NAME]  # fmt: skip
+
+
+def webserver_command(python: str, home: Path, host: str, port: int) -> list[str]:
+    """Serves Dagster's page."""
+    return [python, "-m", "dagster_webserver", "--workspace", str(home / "workspace.yaml"), "--host", host,
+            "--port", str(port)]  # fmt: skip
+
+
+def daemon_command(python: str, home: Path) -> list[str]:
+    """Runs sensors and schedules."""
+    return [python, "-m", "dagster._daemon", "run", "--workspace", str(home / "workspace.yaml")]

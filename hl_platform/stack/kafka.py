@@ -1,0 +1,227 @@
+"""An own Apache Kafka: one process that is broker and controller, on loopback."""
+
+import shutil
+import subprocess
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+
+from hl_platform.stack.accounts import give_to
+from hl_platform.stack.files import build_once
+from hl_platform.stack.java import find_java, find_maven
+from hl_platform.stack.layout import Layout
+from hl_platform.stack.net import LOOPBACK, answers_kafka, free_port
+from hl_platform.stack.process import Command
+from hl_platform.stack.server import Server, StartError, plain_environment, silent
+
+VERSION = "4.3.1"
+# Fetching 44 MB on a slow line.
+MAVEN_TIMEOUT_S = 1_800
+
+CONFIGURATION = """\
+# Written by hl at every start.
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller_port}
+listeners=BROKER://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=BROKER://{host}:{port}
+inter.broker.listener.name=BROKER
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={directory}/data
+
+# hl makes its topics with the partitions they need; a mistyped name must not become one.
+auto.create.topics.enable=false
+
+# A single broker has one copy of everything.
+default.replication.factor=1
+min.insync.replicas=1
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+
+# The one copy is on disk within a second: that is what a power cut can take. A kill takes nothing.
+log.flush.interval.ms=1000
+log.flush.scheduler.interval.ms=1000
+
+# A household needs few partitions and few threads; the defaults are for a cluster and cost start-up time.
+offsets.topic.num.partitions=4
+offsets.topic.segment.bytes=8388608
+transaction.state.log.num.partitions=1
+share.coordinator.state.topic.num.partitions=1
+num.network.threads=2
+num.io.threads=2
+background.threads=2
+num.recovery.threads.per.data.dir=2
+log.cleaner.dedupe.buffer.size=8388608
+log.segment.bytes=67108864
+log.index.size.max.bytes=262144
+log.roll.hours=24
+
+# After a kill the broker may not return before its old registration has expired; 9 s by default.
+broker.session.timeout.ms=2500
+broker.heartbeat.interval.ms=500
+
+# Consumers get their partitions at once: there is nobody else to wait for.
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=3000
+# A message of hl is far smaller; a dead letter holds the device's original bytes.
+message.max.bytes=2097152
+"""
+
+LOGGING = """\
+<?xml version="1.0" encoding="UTF-8"?>
+<Configuration status="WARN">
+  <Appenders>
+    <Console name="out"><PatternLayout pattern="%d{yyyy-MM-dd'T'HH:mm:ss.SSS'Z'}{UTC} %p %c{1} %m%n"/></Console>
+  </Appenders>
+  <Loggers>
+    <Logger name="kafka.server.KafkaRaftServer" level="INFO"/>
+    <Logger name="org.apache.kafka.common.utils.AppInfoParser" level="ERROR"/>
+    <Root level="WARN"><AppenderRef ref="out"/></Root>
+  </Loggers>
+</Configuration>
+"""
+
+JVM_OPTIONS = (
+    "-Xms64m",
+    "-Xmx256m",
+    "-XX:+UseSerialGC",
+    # Compiles quickly rather than perfectly: ready sooner, smaller, and far above a household's rate.
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+ExitOnOutOfMemoryError",
+    "-XX:-UsePerfData",
+    "-Djava.awt.headless=true",
+    "-Dlog4j2.disableJmx=true",
+)
+
+
+class EmbeddedKafka(Server):
+    """Kafka in KRaft mode, broker and controller in one.
+
+    Args:
+        layout: where its data and jars are.
+        port: on loopback.
+        keep_fds: file descriptors it inherits.
+        report: told what takes long.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        port: int,
+        *,
+        keep_fds: Sequence[int] = (),
+        report: Callable[[str], None] = silent,
+    ) -> None:
+        super().__init__("kafka", layout.logs, keep_fds=keep_fds, report=report)
+        self._layout = layout
+        self.port = port
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """For clients."""
+        return f"{LOOPBACK}:{self.port}"
+
+    @property
+    def _directory(self) -> Path:
+        return self._layout.data_dir / "kafka"
+
+    def prepare(self) -> None:
+        """Fetches the jars and formats the storage, each unless done; writes the configuration.
+
+        Raises:
+            ConfigError: Java or Maven is missing.
+            StartError: the jars cannot be fetched.
+        """
+        find_java()
+        self._jars()
+        directory = self._layout.server_dir("kafka")
+        # The controller's port is nobody else's business, and may be another one at every start.
+        configuration = CONFIGURATION.format(
+            host=LOOPBACK, port=self.port, controller_port=free_port(), directory=directory
+        )
+        self._write(directory / "server.properties", configuration)
+        self._write(directory / "log4j2.xml", LOGGING)
+        self._format(directory / "data")
+
+    def command(self) -> Command:
+        """The broker in the foreground."""
+        directory = self._directory
+        return Command(
+            [
+                find_java(),
+                *JVM_OPTIONS,
+                f"-Dlog4j2.configurationFile={directory / 'log4j2.xml'}",
+                f"-Djava.io.tmpdir={directory}",
+                *("-cp", f"{self._jars()}/*", "kafka.Kafka", str(directory / "server.properties")),
+            ],
+            plain_environment(directory),
+            directory,
+            self._layout.user,
+        )
+
+    def is_ready(self) -> bool:
+        """Whether it answers requests."""
+        return answers_kafka(self.port)
+
+    def _jars(self) -> Path:
+        target = self._layout.runtime_dir / f"kafka-{VERSION}"
+
+        def build(draft: Path) -> None:
+            maven = find_maven()
+            self.report("fetching Kafka (44 MB)")
+            with resources.as_file(resources.files(__package__) / "kafka_pom.xml") as pom:
+                # Maven writes beside its pom, and that may be a place that is not ours to write to.
+                shutil.copy(pom, draft / "pom.xml")
+            done = subprocess.run(
+                [
+                    *(
+                        maven,
+                        "--batch-mode",
+                        "--quiet",
+                        "--strict-checksums",
+                        "--file",
+                        str(draft / "pom.xml"),
+                    ),
+                    "dependency:copy-dependencies",
+                    *("-DincludeScope=runtime", f"-DoutputDirectory={draft / 'libs'}"),
+                ],
+                capture_output=True,
+                text=True,
+                check=False,
+                cwd=draft,
+                timeout=MAVEN_TIMEOUT_S,
+            )
+            if done.returncode != 0:
+                lines = (done.stdout + done.stderr).strip().splitlines()
+                raise StartError("Maven could not fetch Kafka:\n" + "\n".join(lines[:12]))
+
+        return build_once(target, build) / "libs"
+
+    def _format(self, data: Path) -> None:
+        """Gives the storage its identity, which is all that `kafka-storage format` does for a static quorum."""
+        if (data / "meta.properties").exists():
+            return
+        data.mkdir(exist_ok=True)
+        give_to(data, self._layout.user)
+        text = f"version=1\ncluster.id={_kafka_uuid()}\nnode.id=1\ndirectory.id={_kafka_uuid()}\n"
+        self._write(data / "meta.properties", text)
+
+    def _write(self, path: Path, text: str) -> None:
+        draft = path.with_name(f".{path.name}.new")
+        draft.write_text(text, encoding="utf-8")
+        give_to(draft, self._layout.user)
+        draft.rename(path)
+
+
+def _kafka_uuid() -> str:
+    # Kafka's own form of a random UUID; one that begins with a dash would look like an option.
+    while True:
+        text = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not text.startswith("-"):
+            return text

@@ -1,0 +1,60 @@
+"""Ports of this machine: free ones, taken ones and by whom, and whether somebody answers."""
+
+import contextlib
+import socket
+import struct
+
+import psutil
+
+LOOPBACK = "127.0.0.1"
+PROBE_TIMEOUT_S = 0.5
+# ApiVersions, version 0, correlation id 1, no client id: the one request that every broker version answers.
+KAFKA_API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def is_taken(port: int, host: str = LOOPBACK) -> bool:
+    """Whether somebody listens on the port already."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        # As servers do: a port whose last connections are still closing is not taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return True
+    return False
+
+
+def who_listens(port: int) -> str:
+    """Name and pid of the process that listens on a port, or an empty text if that cannot be known."""
+    with contextlib.suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                return f"{psutil.Process(connection.pid).name()}, pid {connection.pid}"
+    return ""
+
+
+def answers_tcp(port: int, host: str = LOOPBACK) -> bool:
+    """Whether a connection can be made."""
+    try:
+        with socket.create_connection((host, port), timeout=PROBE_TIMEOUT_S):
+            return True
+    except OSError:
+        return False
+
+
+def answers_kafka(port: int) -> bool:
+    """Whether the broker on the port answers requests; it accepts connections long before it does."""
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout=PROBE_TIMEOUT_S) as connection:
+            connection.sendall(KAFKA_API_VERSIONS)
+            return len(connection.recv(8)) > 0
+    except OSError:
+        return False

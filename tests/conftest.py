@@ -1,0 +1,89 @@
+"""Fixtures that all tests share. Servers start when the first test asks for them."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from hl_platform.stack.kafka import EmbeddedKafka
+from hl_platform.stack.layout import Layout
+from hl_platform.stack.mosquitto import EmbeddedMosquitto
+from hl_platform.stack.postgres import EmbeddedPostgres
+from tests.servers import (
+    Database,
+    new_kafka,
+    new_mosquitto,
+    new_postgres,
+    running,
+    temporary_database,
+    temporary_layout,
+)
+
+
+@pytest.fixture(scope="session")
+def layout() -> Iterator[Layout]:
+    """Directories of the servers that the whole session shares."""
+    with temporary_layout() as layout:
+        yield layout
+
+
+@pytest.fixture(scope="session")
+def postgres(layout: Layout) -> Iterator[EmbeddedPostgres]:
+    """A PostgreSQL shared by all tests: `.url`, `.read_url`, `.admin_url`. Do not stop it."""
+    with running(new_postgres(layout)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kafka(layout: Layout) -> Iterator[EmbeddedKafka]:
+    """A Kafka shared by all tests: `.bootstrap_servers`. Do not stop it; use unique topic names."""
+    with running(new_kafka(layout)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mosquitto(layout: Layout) -> Iterator[EmbeddedMosquitto]:
+    """A Mosquitto shared by all tests: `.host`, `.port`. Do not stop it; use unique topics."""
+    with running(new_mosquitto(layout)) as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: EmbeddedPostgres) -> Iterator[Database]:
+    """An empty database of the test's own: `.url` as its owner, `.read_url` as the reader."""
+    with temporary_database(postgres, f"test_{uuid.uuid4().hex[:12]}") as database:
+        yield database
+
+
+@pytest.fixture
+def database_url(database: Database) -> str:
+    """The url of an empty database of the test's own, as its owner."""
+    return database.url
+
+
+@pytest.fixture
+def own_layout() -> Iterator[Layout]:
+    """Directories for servers that one test has for itself."""
+    with temporary_layout() as layout:
+        yield layout
+
+
+@pytest.fixture
+def own_postgres(own_layout: Layout) -> Iterator[EmbeddedPostgres]:
+    """A PostgreSQL that the test may stop(), kill() and restart()."""
+    with running(new_postgres(own_layout)) as server:
+        yield server
+
+
+@pytest.fixture
+def own_kafka(own_layout: Layout) -> Iterator[EmbeddedKafka]:
+    """A Kafka that the test may stop(), kill() and restart()."""
+    with running(new_kafka(own_layout)) as server:
+        yield server
+
+
+@pytest.fixture
+def own_mosquitto(own_layout: Layout) -> Iterator[EmbeddedMosquitto]:
+    """A Mosquitto that the test may stop(), kill() and restart()."""
+    with running(new_mosquitto(own_layout)) as server:
+        yield server
