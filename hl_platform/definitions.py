@@ -1,0 +1,24 @@
+"""Dagster's code location: what workspace.yaml names."""
+
+import os
+
+import dagster as dg
+
+from hl_platform.core.settings import load_settings
+from hl_platform.defs.health import build_health
+from hl_platform.defs.housekeeping import build_housekeeping
+from hl_platform.defs.lineage import build_lineage
+from hl_platform.defs.services import build_services
+from hl_platform.streams import load_streams
+
+settings = load_settings(os.environ)
+streams = load_streams(settings.streams_dir)
+
+defs = dg.Definitions.merge(
+    build_services(settings, streams),
+    build_lineage(streams),
+    build_health(settings, streams),
+    build_housekeeping(settings, streams),
+    # A step's process of its own would cost 100 MB and a second; nothing here needs it.
+    dg.Definitions(executor=dg.in_process_executor),
+)

@@ -1,0 +1,70 @@
+"""The daily job that lets the platform run for years: table partitions ahead, old records away."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from hl_platform.adapters.postgres.dagster_events import forget_runless_events
+from hl_platform.adapters.postgres.migrate import ensure_partitions_ahead
+from hl_platform.core.settings import Settings
+from hl_platform.core.streams import Stream
+from hl_platform.defs.runs import DISPOSABLE_TAG, SERVICE_TAG, forget_runs
+from hl_platform.pipeline.database import require_database
+
+NAME = "housekeeping"
+# When a household sleeps; a machine that is off then catches up when it starts.
+AT = "10 3 * * *"
+
+
+def build_housekeeping(settings: Settings, streams: Mapping[str, Stream]) -> dg.Definitions:
+    """The job and its schedule."""
+    job = build_job(settings, streams)
+    schedule = dg.ScheduleDefinition(
+        name="housekeeping_daily",
+        job=job,
+        cron_schedule=AT,
+        execution_timezone=settings.timezone,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+    return dg.Definitions(jobs=[job], schedules=[schedule])
+
+
+def build_job(settings: Settings, streams: Mapping[str, Stream]) -> dg.JobDefinition:
+    """Three independent steps in one process."""
+    days = settings.dagster.run_retention_days
+
+    @dg.op(description="Makes the table partitions of the coming week.", out=dg.Out(dg.Nothing))
+    def table_partitions_ahead(context: dg.OpExecutionContext) -> None:
+        n_new = ensure_partitions_ahead(require_database(settings), streams.values())
+        context.add_output_metadata({"new table partitions": n_new})
+
+    @dg.op(
+        description=f"Deletes finished runs of services, and their logs, after {days} days.",
+        out=dg.Out(dg.Nothing),
+    )
+    def forget_old_runs(context: dg.OpExecutionContext) -> None:
+        n_deleted = forget_runs(context.instance, datetime.now(UTC) - timedelta(days=days))
+        context.add_output_metadata({"deleted runs": n_deleted})
+
+    @dg.op(
+        description=f"Deletes figures and checks that sensors showed more than {days} days ago.",
+        out=dg.Out(dg.Nothing),
+    )
+    def forget_old_events(context: dg.OpExecutionContext) -> None:
+        url = settings.dagster.database_url
+        n_deleted = forget_runless_events(url, days=days) if url else 0
+        context.add_output_metadata({"deleted events": n_deleted})
+
+    @dg.job(
+        name=NAME,
+        description="Table partitions for the coming week; old runs of services and old events away.",
+        executor_def=dg.in_process_executor,
+        tags={SERVICE_TAG: NAME, DISPOSABLE_TAG: "true"},
+    )
+    def housekeeping() -> None:
+        table_partitions_ahead()
+        forget_old_runs()
+        forget_old_events()
+
+    return housekeeping

@@ -1,0 +1,129 @@
+"""The body of a keep-alive sensor: look, decide, act, until something is to be launched or the tick is over."""
+
+import time
+
+import dagster as dg
+import structlog
+
+from hl_platform.adapters.postgres.lease_reader import LeaseReader, LeaseRow
+from hl_platform.adapters.processes import kill_process, process_gone
+from hl_platform.core.errors import TransientError
+from hl_platform.core.settings import ServiceSettings, Settings
+from hl_platform.defs.runs import HANDOVER_TAG, end_run, list_runs
+from hl_platform.pipeline.keep_alive import (
+    AskToStop,
+    EndRun,
+    HandOver,
+    Run,
+    Situation,
+    Start,
+    StayStopped,
+    Wait,
+    plan_keep_alive,
+)
+
+log = structlog.get_logger()
+
+# Reading one row takes a millisecond or two.
+POLL_S = 0.25
+
+Outcome = dg.RunRequest | dg.SkipReason
+
+
+def keep_alive(
+    context: dg.SensorEvaluationContext, service: str, job_name: str, settings: Settings
+) -> Outcome:
+    """What a tick of the sensor results in.
+
+    Args:
+        context: of the tick.
+        service: whose lease to watch.
+        job_name: of the service.
+        settings: with the address of the database.
+    """
+    if settings.database.url is None:
+        return dg.SkipReason("HL_DATABASE__URL is not set. Run `hl up`.")
+    try:
+        with LeaseReader(settings.database.url) as reader:
+            return Watch(context, reader, service, job_name, settings.service).run()
+    except TransientError as exc:
+        return dg.SkipReason(f"The database cannot be reached, so nothing is decided: {exc}")
+
+
+class Watch:
+    """One tick of one sensor."""
+
+    def __init__(
+        self,
+        context: dg.SensorEvaluationContext,
+        reader: LeaseReader,
+        service: str,
+        job_name: str,
+        rules: ServiceSettings,
+    ) -> None:
+        self._context = context
+        self._reader = reader
+        self._service = service
+        self._job_name = job_name
+        self._rules = rules
+        self._runs: list[Run] | None = None
+        self._lease: LeaseRow | None = None
+
+    def run(self) -> Outcome:
+        """Watches until there is something to launch, or for `watch_s`."""
+        deadline = time.monotonic() + self._rules.watch_s
+        while True:
+            outcome, settled = self._step()
+            if outcome is not None and (not settled or time.monotonic() >= deadline):
+                return outcome
+            if outcome is not None:
+                time.sleep(POLL_S)
+
+    def _step(self) -> tuple[Outcome | None, bool]:
+        """The tick's outcome so far, None to look again at once; and whether it is worth watching on."""
+        match plan_keep_alive(self._look(), self._rules):
+            case Start():
+                return dg.RunRequest(), False
+            case HandOver(run_id):
+                return dg.RunRequest(tags={HANDOVER_TAG: run_id}), False
+            case StayStopped(run_id):
+                return dg.SkipReason(self._stopped_message(run_id)), False
+            case EndRun(run_id, canceled, reason):
+                self._end(run_id, reason, canceled=canceled)
+                return None, False
+            case AskToStop(run_id):
+                log.warning("stop_requested", service=self._service, run_id=run_id)
+                self._reader.request_stop(self._service, run_id)
+                return None, False
+            case Wait(reason):
+                return dg.SkipReason(f"{self._service}: {reason}."), True
+
+    def _look(self) -> Situation:
+        clock, before = self._reader.clock(), self._lease
+        self._lease = lease = self._reader.lease(self._service)
+        silent = lease is None or clock.now - lease.beat_at > 2 * self._rules.heartbeat_s
+        changed = before is None or lease is None or before.run_id != lease.run_id
+        # While the service beats, its row is all that needs reading.
+        if self._runs is None or silent or changed or (lease and lease.released_at is not None):
+            self._runs = list_runs(self._context.instance, self._job_name)
+        gone = silent and lease is not None and process_gone(lease.host, lease.pid, lease.beat_at)
+        return Situation(self._runs, lease, clock, gone, self._context.last_sensor_start_time)
+
+    def _end(self, run_id: str, reason: str, *, canceled: bool) -> None:
+        lease = self._lease
+        # Suspended, it would wake up later; it could not write then, but it would still be there.
+        killed = (
+            lease is not None
+            and lease.run_id == run_id
+            and kill_process(lease.host, lease.pid, lease.beat_at)
+        )
+        log.warning("run_declared_dead", service=self._service, run_id=run_id, reason=reason, killed=killed)
+        message = f"Declared dead by the keep-alive sensor: {reason}."
+        end_run(self._context.instance, run_id, message, canceled=canceled)
+        self._runs = None
+
+    def _stopped_message(self, run_id: str) -> str:
+        return (
+            f"{self._service} stays stopped, because run {run_id} was terminated by a person. To start it again, "
+            f"switch this sensor off and on, or launch the job {self._job_name}."
+        )
