@@ -36,7 +36,8 @@ def who_listens(port: int) -> str:
     """Name and pid of the process that listens on a port, or an empty text if that cannot be known."""
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            at_port = getattr(connection.laddr, "port", None) == port
+            if at_port and connection.status == psutil.CONN_LISTEN and connection.pid:
                 return f"{psutil.Process(connection.pid).name()}, pid {connection.pid}"
     return ""
 
