@@ -1,0 +1,169 @@
+"""A house whose readings are put straight where the bridge and the sink would put them."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import psycopg
+from confluent_kafka import Producer
+from psycopg import sql
+
+from hl_platform.adapters.kafka.topics import ensure_topics
+from hl_platform.adapters.postgres.migrate import migrate
+from hl_platform.core.settings import load_settings
+from hl_platform.streams import load_streams
+from tests.servers import Database
+
+PATIENCE_S = 30.0
+STOP_WITHIN_S = 10.0
+
+METER = {"total_energy_kwh": 12_345.6, "power_kw": 3.21, "voltage": 230.4, "current": 13.9}
+PUMP = {
+    "mode": "heating",
+    "target_temp": 45.0,
+    "actual_temp": 42.5,
+    "compressor_running": True,
+    "power_consumption_kw": 1.84,
+}
+
+
+class House:
+    """One database, the shared Kafka, and a live service that can be killed.
+
+    Args:
+        database: of this test alone.
+        kafka: bootstrap servers.
+        folder: for stream declarations and the log.
+    """
+
+    def __init__(self, database: Database, kafka: str, folder: Path) -> None:
+        self._database = database
+        self._folder = folder
+        self._port = _free_port()
+        (folder / "streams").mkdir()
+        self._env = {
+            "HL_DATABASE__URL": database.url,
+            "HL_DATABASE__READ_URL": database.read_url,
+            "HL_KAFKA__BOOTSTRAP_SERVERS": kafka,
+            "HL_LIVE__PORT": str(self._port),
+            "HL_STREAMS_DIR": str(folder / "streams"),
+        }
+        # Outlives the broker of the session by a moment, which is not worth a line of its log.
+        self._producer = Producer({"bootstrap.servers": kafka, "linger.ms": 0, "log_level": 0})
+        self._live: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}/"
+
+    def declare(self, name: str, toml: str) -> None:
+        """Adds a stream of the user's own; before `start`."""
+        (self._folder / "streams" / f"{name}.toml").write_text(toml)
+
+    def start(self) -> None:
+        """Starts the live service and waits until it answers."""
+        settings = load_settings(self._env)
+        self._streams = load_streams(settings.streams_dir)
+        migrate(self._database.url, self._database.read_url, self._streams.values())
+        ensure_topics(settings.kafka, self._streams.values())
+        with (self._folder / "live.log").open("ab") as log:
+            self._live = subprocess.Popen(
+                [sys.executable, "-m", "hl_live"], env={**os.environ, **self._env}, stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + PATIENCE_S
+        while not self._answers():
+            log_text = (self._folder / "live.log").read_text()
+            assert self._live.poll() is None, f"the live service ended:\n{log_text}"
+            assert time.monotonic() < deadline, f"no answer after {PATIENCE_S} s:\n{log_text}"
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """The live service is gone without a word."""
+        assert self._live is not None
+        self._live.kill()
+        self._live.wait()
+        self._live = None
+
+    def close(self) -> None:
+        if self._live is None:
+            return
+        self._live.terminate()
+        try:
+            self._live.wait(STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def reports(self, stream: str, device_id: str, data: dict[str, Any], at: datetime | None = None) -> None:
+        """A reading that has come through bridge and sink."""
+        self.stores(stream, device_id, [(at or datetime.now(UTC), data)])
+        self.sends(stream, device_id, data, at)
+
+    def sends(self, stream: str, device_id: str, data: dict[str, Any], at: datetime | None = None) -> None:
+        """A reading that the bridge has put on the Kafka topic, as of now unless said otherwise."""
+        now = datetime.now(UTC)
+        body = {"timestamp": at or now, **data, "device_id": device_id, "received_at": now}
+        self._producer.produce(self._streams[stream].kafka_topic, msgspec.json.encode(body), device_id)
+        assert self._producer.flush(PATIENCE_S) == 0
+
+    def stores(self, stream: str, device_id: str, readings: list[tuple[datetime, dict[str, Any]]]) -> None:
+        """Readings of the past, as the sink has stored them."""
+        declared = self._streams[stream]
+        columns = [*declared.columns, "received_at", "ingested_at"]
+        statement = sql.SQL("insert into {} ({}) values ({}) on conflict do nothing").format(
+            sql.Identifier(declared.table),
+            sql.SQL(", ").join(map(sql.Identifier, columns)),
+            sql.SQL(", ").join(sql.Placeholder() * len(columns)),
+        )
+        rows = [
+            (device_id, at, *(data.get(field.name) for field in declared.fields), at, at)
+            for at, data in readings
+        ]
+        with psycopg.connect(self._database.url) as conn, conn.cursor() as cursor:
+            cursor.executemany(statement, rows)
+
+    @contextmanager
+    def reporting(self, every_s: float = 0.2) -> Iterator[None]:
+        """Two meters, a heat pump and two rooms report again and again."""
+        stop = threading.Event()
+
+        def run() -> None:
+            while not stop.wait(every_s):
+                self.report_all()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def report_all(self) -> None:
+        """Every device of an ordinary house reports once."""
+        self.reports("energy", "meter1", METER)
+        self.reports("energy", "meter2", {**METER, "power_kw": 0.47})
+        self.reports("heatpump", "heatpump1", PUMP)
+        self.reports("temperature", "t1", {"room": "living_room", "temperature": 21.4, "humidity": 45.0})
+        self.reports("temperature", "t2", {"room": "bedroom", "temperature": 18.2, "humidity": 51.0})
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}api/v1/streams").is_success
+        except httpx.TransportError:
+            return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
