@@ -40,7 +40,13 @@ def expect_live(page: Page) -> None:
 
 
 def overflow_px(page: Page) -> int:
-    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+    """How far the page's content reaches beyond its column, and with that perhaps beyond the screen."""
+    return int(
+        page.evaluate(
+            "Math.max(0, ...[document.documentElement, document.querySelector('main')]"
+            ".map(element => element.scrollWidth - element.clientWidth))"
+        )
+    )
 
 
 def test_page_shows_power_of_each_meter_the_heat_pump_and_the_rooms(house: House, open_page: OpenPage):

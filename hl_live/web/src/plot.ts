@@ -12,13 +12,20 @@ export interface Point {
   value: number
 }
 
+export interface Moving {
+  /** Right end of the window, ms. */
+  end: number
+  /** A longer pause than this breaks the line, ms. */
+  breakMs: number
+}
+
 interface CurveOptions {
   unit: string
   format: Format
   /** Whether the time axis is labelled. */
   withTime: boolean
-  /** Right end of the window, ms; read at each drawing. */
-  end: { readonly current: number }
+  /** What changes from drawing to drawing. */
+  moving: { readonly current: Moving }
   /** The reader points at a reading, or no longer. */
   onPoint: (point: Point | null) => void
 }
@@ -59,7 +66,7 @@ export function plotCurve(element: HTMLElement, series: Series, options: CurveOp
         points: { size: 8, width: 2, stroke: () => colour('--paper'), fill: hue },
       },
       scales: {
-        x: { time: true, range: () => [options.end.current - WINDOW_MS, options.end.current] },
+        x: { time: true, range: () => [options.moving.current.end - WINDOW_MS, options.moving.current.end] },
         y: {
           range: (_, low, high) => {
             const { min, max } = axis(low ?? 0, high ?? 1)
@@ -97,7 +104,10 @@ export function plotCurve(element: HTMLElement, series: Series, options: CurveOp
           width: LINE_PX,
           fill: (plot) => fade(plot, hue()),
           points: { show: false },
-          gaps: (plot, index, first, last, gaps) => [...gaps, ...gapsOf(plot, index, first, last)],
+          gaps: (plot, _, first, last, gaps) => [
+            ...gaps,
+            ...gapsOf(plot, first, last, options.moving.current.breakMs),
+          ],
         },
       ],
       hooks: {
@@ -134,9 +144,9 @@ function tidy(line: number, format: Format): string {
 }
 
 /** The pieces of the plot, in canvas pixels, over which no line is drawn. */
-function gapsOf(plot: uPlot, _index: number, first: number, last: number): [number, number][] {
+function gapsOf(plot: uPlot, first: number, last: number, breakMs: number): [number, number][] {
   const times = plot.data[0].slice(first, last + 1)
-  return breaksOf(times).map((at) => [
+  return breaksOf(times, breakMs).map((at) => [
     Math.round(plot.valToPos(times[at]!, 'x', true)),
     Math.round(plot.valToPos(times[at + 1]!, 'x', true)),
   ])

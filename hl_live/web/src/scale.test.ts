@@ -23,15 +23,10 @@ describe('axisOf', () => {
   })
 })
 
-describe('breaksOf', () => {
-  it('breaks the line where readings are missing', () => {
-    expect(breaksOf([0, 1_000, 2_000, 60_000, 61_000])).toEqual([2])
-  })
-
-  it('does not break the line of a slow device', () => {
-    expect(breaksOf([0, 30_000, 60_000, 90_000])).toEqual([])
-    expect(breaksOf([])).toEqual([])
-  })
+it('breaksOf breaks the line where readings are missing, and only there', () => {
+  expect(breaksOf([0, 1_000, 2_000, 60_000, 61_000], 10_000)).toEqual([2])
+  expect(breaksOf([0, 10_000, 20_000], 10_000)).toEqual([])
+  expect(breaksOf([], 10_000)).toEqual([])
 })
 
 it('roundUp finds the next round number', () => {

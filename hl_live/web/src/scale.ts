@@ -27,17 +27,13 @@ export function axisOf(low: number, high: number, fromZero: boolean): { min: num
   return { min: lines[0]!, max: lines.at(-1)!, lines }
 }
 
-/** A pause in which readings must be missing: breaks the line. */
-export const LEAST_BREAK_MS = 10_000
-
-/** Index pairs (i, i + 1) between which the line is to break: gaps far above the device's usual pace. */
-export function breaksOf(times: ArrayLike<number>): number[] {
-  const gaps: number[] = []
-  for (let i = 1; i < times.length; i += 1) gaps.push(times[i]! - times[i - 1]!)
-  if (gaps.length === 0) return []
-  const usual = [...gaps].sort((a, b) => a - b)[Math.floor(gaps.length / 2)]!
-  const limit = Math.max(LEAST_BREAK_MS, 5 * usual)
-  return gaps.flatMap((gap, i) => (gap > limit ? [i] : []))
+/** Indexes i for which the pause between times i and i + 1 is longer than `limit`: the line breaks there. */
+export function breaksOf(times: ArrayLike<number>, limit: number): number[] {
+  const breaks: number[] = []
+  for (let i = 1; i < times.length; i += 1) {
+    if (times[i]! - times[i - 1]! > limit) breaks.push(i - 1)
+  }
+  return breaks
 }
 
 /** Where a value lies between two ends, as a share from 0 to 1. */

@@ -21,6 +21,8 @@ const MIN_LOOKS = 2
 const USUAL_GAP_MS: Record<string, number> = { energy: 4_000, heatpump: 30_000, temperature: 300_000 }
 const UNKNOWN_GAP_MS = 150_000
 
+const BY_NUMBER = new Intl.Collator('en', { numeric: true })
+
 export interface StreamHost {
   api: Api
   clock: Clock
@@ -43,6 +45,7 @@ export class Stream {
   loaded = false
   /** Why the past cannot be had right now, for the reader; null when it can. */
   problem: string | null = null
+  #sorted: Device[] = []
   #looks = 0
   #looking = false
   #again: Timer | null = null
@@ -64,6 +67,14 @@ export class Stream {
 
   get name(): string {
     return this.declaration.name
+  }
+
+  /** The devices by name, 2 before 10. The same array until there is a new one. */
+  get sorted(): readonly Device[] {
+    if (this.#sorted.length !== this.devices.size) {
+      this.#sorted = [...this.devices.values()].sort((a, b) => BY_NUMBER.compare(a.id, b.id))
+    }
+    return this.#sorted
   }
 
   start(): void {

@@ -11,6 +11,8 @@ interface CurveProps {
   version: number
   /** The service's clock, ms: the curve's right end. */
   now: number
+  /** A longer pause than this breaks the line, ms. */
+  breakMs: number
   /** What it shows, for those who cannot see it. */
   name: string
   unit: string
@@ -19,17 +21,20 @@ interface CurveProps {
   stale: boolean
 }
 
+/** However quick a device is, its curve need not be drawn more often. */
+const REDRAW_MS = 200
+
 /** The last ten minutes of one value. Point at it to read it at any time of them. */
-export function Curve({ series, version, now, name, unit, format, withTime, stale }: CurveProps) {
+export function Curve({ series, version, now, breakMs, name, unit, format, withTime, stale }: CurveProps) {
   const frame = useRef<HTMLDivElement>(null)
   const plot = useRef<uPlot | null>(null)
-  const end = useRef(now)
+  const moving = useRef({ end: now, breakMs })
+  const drawnAt = useRef(0)
   const [pointed, setPointed] = useState<Point | null>(null)
-  end.current = now
 
   useEffect(() => {
     const element = frame.current!
-    plot.current = plotCurve(element, series, { unit, format, withTime, end, onPoint: setPointed })
+    plot.current = plotCurve(element, series, { unit, format, withTime, moving, onPoint: setPointed })
     const redraw = () => plot.current?.redraw()
     const scheme = matchMedia('(prefers-color-scheme: dark)')
     scheme.addEventListener('change', redraw)
@@ -46,12 +51,24 @@ export function Curve({ series, version, now, name, unit, format, withTime, stal
   }, [series, unit, format, withTime])
 
   useEffect(() => {
-    plot.current?.setData([...series.view()])
-  }, [series, version, now])
+    moving.current = { end: now, breakMs }
+    const draw = () => {
+      drawnAt.current = performance.now()
+      plot.current?.setData([...series.view()])
+      frame.current?.setAttribute('aria-label', describe(series, name, unit, format))
+    }
+    const waitMs = drawnAt.current + REDRAW_MS - performance.now()
+    if (waitMs <= 0) {
+      draw()
+      return undefined
+    }
+    const timer = setTimeout(draw, waitMs)
+    return () => clearTimeout(timer)
+  }, [series, version, now, breakMs, name, unit, format])
 
   return (
     <div className="curve" data-time={withTime || undefined} data-stale={stale || undefined}>
-      <div className="curve-plot" ref={frame} role="img" aria-label={describe(series, name, unit, format)} />
+      <div className="curve-plot" ref={frame} role="img" />
       {pointed !== null && (
         <p className="curve-point" aria-hidden="true">
           {format.time(pointed.time)} <strong>{`${format.number(pointed.value, unit)} ${unit}`}</strong>

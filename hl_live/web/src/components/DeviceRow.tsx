@@ -49,6 +49,7 @@ export function DeviceRow({ stream, device, version, now, format, hue, last }: D
           series={device.series}
           version={version}
           now={now}
+          breakMs={device.staleAfterMs}
           name={`${fieldLabel(main.name)} of ${name}`}
           unit={main.unit}
           format={format}

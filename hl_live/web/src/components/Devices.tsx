@@ -18,8 +18,8 @@ const HUES = 8
 
 /** A stream's devices one below the other, each with its number and its curve on a common time axis. */
 export function Devices({ stream, title, now, format, hero = false }: DevicesProps) {
-  const devices = [...stream.devices.values()].sort((a, b) => a.id.localeCompare(b.id, 'en', { numeric: true }))
-  const shown = devices.slice(0, MAX_CURVES)
+  const shown = stream.sorted.slice(0, MAX_CURVES)
+  const hidden = stream.sorted.length - shown.length
   const firstHue = hero ? 0 : hueOf(stream.name)
   return (
     <Section
@@ -40,9 +40,7 @@ export function Devices({ stream, title, now, format, hero = false }: DevicesPro
           last={index === shown.length - 1}
         />
       ))}
-      {devices.length > shown.length && (
-        <p className="empty">And {format.number(devices.length - shown.length, '')} more.</p>
-      )}
+      {hidden > 0 && <p className="empty">And {format.number(hidden, '')} more.</p>}
     </Section>
   )
 }

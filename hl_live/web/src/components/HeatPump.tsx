@@ -14,9 +14,11 @@ interface HeatPumpProps {
   format: Format
 }
 
+const MAX_PUMPS = 12
+
 /** What each heat pump does: its mode, how far it is from its target, compressor and power. */
 export function HeatPump({ stream, now, format }: HeatPumpProps) {
-  const devices = [...stream.devices.values()].sort((a, b) => a.id.localeCompare(b.id, 'en', { numeric: true }))
+  const devices = stream.sorted.slice(0, MAX_PUMPS)
   return (
     <Section stream={stream} title={stream.declaration.title || 'Heat pump'} className="heatpump" thing="heat pump">
       {devices.map((device) => (

@@ -17,10 +17,10 @@ const MAX_ROOMS = 60
 
 /** The rooms on one common scale of temperature, so that the cold one is seen before a number is read. */
 export function Rooms({ stream, now, format }: RoomsProps) {
-  const rooms = [...stream.devices.values()]
+  const rooms = stream.sorted
+    .slice(0, MAX_ROOMS)
     .map((device) => ({ device, name: roomOf(device) }))
     .sort((a, b) => a.name.localeCompare(b.name))
-    .slice(0, MAX_ROOMS)
   const temperatures = rooms.flatMap(({ device }) => temperatureOf(device) ?? [])
   const [low, high] = rangeAround(temperatures, 2, 6)
   return (
