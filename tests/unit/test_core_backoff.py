@@ -6,7 +6,7 @@ from hl_platform.core.backoff import Backoff
 
 
 def backoff_of(seed: int) -> Backoff:
-    return Backoff(random.Random(seed), first_s=0.2, max_s=5.0)  # noqa: S311 - jitter is no secret
+    return Backoff(random.Random(seed), first_s=0.2, max_s=5.0)
 
 
 def waits(n: int, seed: int = 1) -> list[float]:
