@@ -120,7 +120,7 @@ def _show(default: object) -> str:
 
 def _allowed(info: inspect.Type) -> str:
     if isinstance(info, inspect.Metadata):
-        return _allowed(info.type)
+        return str((info.extra or {}).get("allowed") or _allowed(info.type))
     if isinstance(info, inspect.UnionType):
         # The only union is "or unset", and leaving the variable out says that.
         return next(_allowed(member) for member in info.types if not isinstance(member, inspect.NoneType))

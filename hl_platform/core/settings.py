@@ -250,7 +250,14 @@ class Settings(Section, frozen=True):
     streams_dir: Annotated[
         str | None, Meta(description="Directory with stream declarations of your own.")
     ] = None
-    timezone: Annotated[str, Meta(description="The household's time zone: what a local day is.")] = "UTC"
+    timezone: Annotated[
+        str,
+        Meta(
+            description="The household's time zone: what a local day is.",
+            # Not checked by its type but by `_check_together`.
+            extra={"allowed": "a name of the time zone database, such as Europe/Berlin"},
+        ),
+    ] = "UTC"
     mqtt: MqttSettings = msgspec.field(default_factory=MqttSettings)
     kafka: KafkaSettings = msgspec.field(default_factory=KafkaSettings)
     database: DatabaseSettings = msgspec.field(default_factory=DatabaseSettings)

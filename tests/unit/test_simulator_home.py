@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hl_platform.core.readings import ReadingDecoder, Source
@@ -80,6 +80,7 @@ def test_two_meters_of_a_home_differ() -> None:
     )
 
 
+@settings(max_examples=30)
 @given(seeds, moments, st.floats(1, 2 * HOUR_S))
 def test_the_counter_is_the_integral_of_the_power(seed: int, t_s: float, length_s: float) -> None:
     meter = Meter(seed, 1.0)
