@@ -95,7 +95,7 @@ class Bridge:
     def _finish(self) -> None:
         # From here on messages are not taken any more; those taken before are given time to arrive.
         self._stop.set()
-        n_left = self._producer.flush(FLUSH_S)
+        n_left = self._producer.close(FLUSH_S)
         self._session.stop()
         log.info("bridge_stopped", service=self._service, n_left_to_mqtt=n_left)
 

@@ -1,10 +1,22 @@
 """librdkafka settings that every client of ours shares."""
 
+import time
+from collections.abc import Callable
+
+import structlog
+from confluent_kafka import KafkaError
+from confluent_kafka.admin import AdminClient
+
 from hl_platform.core.errors import ConfigError
 from hl_platform.core.settings import KafkaSettings
 
+log = structlog.get_logger()
 
-def client_config(kafka: KafkaSettings, client_id: str) -> dict[str, str | int | float | bool]:
+SAY_AGAIN_AFTER_S = 10.0
+Setting = str | int | float | bool | Callable[[KafkaError], None]
+
+
+def client_config(kafka: KafkaSettings, client_id: str) -> dict[str, Setting]:
     """Where the cluster is and how to talk to it.
 
     Args:
@@ -16,7 +28,7 @@ def client_config(kafka: KafkaSettings, client_id: str) -> dict[str, str | int |
     """
     if kafka.bootstrap_servers is None:
         raise ConfigError("HL_KAFKA__BOOTSTRAP_SERVERS is not set, and no running hl was found. Run `hl up`.")
-    given = {
+    given: dict[str, Setting | None] = {
         "bootstrap.servers": kafka.bootstrap_servers,
         "client.id": client_id,
         "security.protocol": kafka.security_protocol.lower(),
@@ -31,6 +43,26 @@ def client_config(kafka: KafkaSettings, client_id: str) -> dict[str, str | int |
         "reconnect.backoff.max.ms": 1_000,
         # 127.0.0.1 and [::1] may differ in who listens; the embedded broker is on IPv4.
         "broker.address.family": "v4" if kafka.bootstrap_servers.startswith("127.") else "any",
-        "log.connection.close": False,
+        # librdkafka would write a line to stderr at every try to reconnect; we say it now and then instead.
+        "log_level": 0,
+        "error_cb": _quiet_reporter(client_id),
     }
     return {key: value for key, value in given.items() if value is not None}
+
+
+def admin_client(kafka: KafkaSettings, client_id: str) -> AdminClient:
+    """A client for topics, offsets and groups."""
+    # The stubs forget that callbacks are settings, too.
+    return AdminClient(client_config(kafka, client_id))  # type: ignore[arg-type]
+
+
+def _quiet_reporter(client_id: str) -> Callable[[KafkaError], None]:
+    last_said: dict[int, float] = {}
+
+    def report(error: KafkaError) -> None:
+        now = time.monotonic()
+        if now - last_said.get(error.code(), -SAY_AGAIN_AFTER_S) >= SAY_AGAIN_AFTER_S:
+            last_said[error.code()] = now
+            log.warning("kafka_error", client_id=client_id, error=error.str(), code=error.name())
+
+    return report

@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Mapping
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
-from hl_platform.adapters.kafka.config import client_config
+from hl_platform.adapters.kafka.config import admin_client
 from hl_platform.adapters.kafka.errors import translate
 from hl_platform.core.settings import KafkaSettings
 from hl_platform.core.streams import Stream
@@ -25,7 +24,7 @@ class LagReader:
     """
 
     def __init__(self, kafka: KafkaSettings, streams: Iterable[Stream]) -> None:
-        self._admin = AdminClient(client_config(kafka, "hl-lag"))
+        self._admin = admin_client(kafka, "hl-lag")
         self._streams = list(streams)
 
     def read(self, next_offsets: Mapping[tuple[str, str, int], int]) -> dict[str, int]:

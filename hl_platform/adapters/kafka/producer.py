@@ -1,4 +1,4 @@
-"""A producer whose every record ends in exactly one call: delivered or failed."""
+"""A producer that reports on every record: delivered or failed."""
 
 from collections.abc import Callable, Mapping
 
@@ -21,7 +21,7 @@ class KafkaProducer:
     """Idempotent, acknowledged by all in-sync replicas, waiting out any outage.
 
     Guarantee: records of one key keep their order, each is written once per producer session, and
-    `on_delivery` is called once per record, from `poll` or `flush`.
+    `on_delivery` is called once per record, from `poll` or `close`, unless `close` dropped it.
     """
 
     def __init__(self, kafka: KafkaSettings, client_id: str) -> None:
@@ -77,9 +77,12 @@ class KafkaProducer:
         """Serves delivery reports for at most this long; returns how many."""
         return int(self._producer.poll(timeout_s))
 
-    def flush(self, timeout_s: float) -> int:
-        """Waits for what is queued; returns how many records are still on the way."""
-        return int(self._producer.flush(timeout_s))
+    def close(self, timeout_s: float) -> int:
+        """Waits for what is queued, then drops the rest without a report; returns how many those were."""
+        n_left = int(self._producer.flush(timeout_s))
+        # Else librdkafka would go on sending them for as long as the process lives.
+        self._producer.purge()
+        return n_left
 
 
 def _reporter(on_delivery: Delivered) -> Callable[[KafkaError | None, Message], None]:

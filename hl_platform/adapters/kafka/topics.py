@@ -5,10 +5,9 @@ from concurrent.futures import Future
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
-from hl_platform.adapters.kafka.config import client_config
+from hl_platform.adapters.kafka.config import admin_client
 from hl_platform.adapters.kafka.errors import translate
 from hl_platform.core.settings import KafkaSettings
 from hl_platform.core.streams import Stream
@@ -28,7 +27,7 @@ def ensure_topics(kafka: KafkaSettings, streams: Iterable[Stream]) -> None:
         TransientError: the cluster cannot be reached now.
         ConfigError: it refuses us.
     """
-    admin = AdminClient(client_config(kafka, "hl-topics"))
+    admin = admin_client(kafka, "hl-topics")
     try:
         metadata = admin.list_topics(timeout=REQUEST_TIMEOUT_S)
     except KafkaException as exc:

@@ -27,8 +27,6 @@ Token = tuple[int, int]
 KEEPALIVE_S = 15
 # MQTT 5.0, 3.2.2.2: bad user name or password; not authorized.
 REFUSED_FOR_GOOD = (0x86, 0x87)
-# MQTT 5.0, 3.14.2.1: another client connected with our client id.
-SESSION_TAKEN_OVER = 0x8E
 # Retained messages only with a new subscription, not again at every reconnection.
 SEND_RETAINED_IF_NEW = 1
 
@@ -89,8 +87,10 @@ class PahoSession:
         self._lock = threading.Lock()
         self._failure: HlError | None = None
         self._stopping = False
+        self._had_session = False
+        self._client_id = f"{mqtt.client_id_prefix}-{service}"
         self._on_message: Callable[[MqttMessage], None] = lambda _: None
-        self._client = self._make_client(f"{mqtt.client_id_prefix}-{service}")
+        self._client = self._make_client()
 
     def start(self, on_message: Callable[[MqttMessage], None]) -> None:
         """See MqttSession."""
@@ -126,9 +126,9 @@ class PahoSession:
         self._client.disconnect()
         self._client.loop_stop()
 
-    def _make_client(self, client_id: str) -> paho.Client:
+    def _make_client(self) -> paho.Client:
         client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv5, manual_ack=True
+            CallbackAPIVersion.VERSION2, client_id=self._client_id, protocol=paho.MQTTv5, manual_ack=True
         )
         if self._mqtt.username is not None:
             client.username_pw_set(self._mqtt.username, self._mqtt.password)
@@ -138,6 +138,7 @@ class PahoSession:
         first_s, max_s = random.uniform(0.1, 0.4), random.uniform(3, 6)  # noqa: S311
         client.reconnect_delay_set(first_s, max_s)  # type: ignore[arg-type] # it only adds and sleeps
         client.on_connect = self._connected
+        client.on_subscribe = self._subscribed
         client.on_disconnect = self._disconnected
         client.on_message = self._received
         return client
@@ -158,9 +159,32 @@ class PahoSession:
                 )
             return
         log.info("mqtt_connected", session_present=flags.session_present, filters=self._filters)
+        if self._had_session and not flags.session_present:
+            # What devices published meanwhile is gone, and nobody else will say so.
+            log.error("mqtt_session_lost", client_id=self._client_id)
+        self._had_session = True
         # At every connection: a broker that lost the session lost the subscriptions with it.
         options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=SEND_RETAINED_IF_NEW)
         client.subscribe([(mqtt_filter, options) for mqtt_filter in self._filters])
+
+    def _subscribed(
+        self,
+        _client: paho.Client,
+        _userdata: object,
+        _packet_id: int,
+        reasons: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        refused = [
+            f"{mqtt_filter} ({reason})"
+            for mqtt_filter, reason in zip(self._filters, reasons, strict=False)
+            if reason.is_failure
+        ]
+        if refused:
+            self._failure = ConfigError(
+                f"The MQTT broker refused the subscription to {', '.join(refused)}. Allow it for our user there."
+            )
+        log.info("mqtt_subscribed", n_filters=len(reasons) - len(refused), refused=refused)
 
     def _disconnected(
         self,
@@ -176,8 +200,6 @@ class PahoSession:
         if self._stopping:
             return
         log.warning("mqtt_disconnected", reason=str(reason), n_unacknowledged=n_unacknowledged)
-        if reason.value == SESSION_TAKEN_OVER:
-            self._failure = TransientError("Another client has taken over the bridge's MQTT session.")
 
     def _received(self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
         if self._stopping:

@@ -42,8 +42,9 @@ def connect(url: str, *, application_name: str, autocommit: bool = True) -> psyc
         autocommit: False to have every statement open a transaction.
 
     Raises:
-        TransientError: the server cannot be reached now.
-        ConfigError: the url, user, password or database is wrong.
+        TransientError: the server cannot be reached now, or refuses us. libpq gives no code for a refusal, so a
+            wrong password looks like an outage: it is waited out, and its text is in the log at every try.
+        ConfigError: the url is not one.
     """
     conninfo = connection_string(url, application_name=application_name)
     with translated():

@@ -4,7 +4,7 @@
 |---|---|---|
 | none, 08, 40, 53, 55, 57, 25006 | connection, rollback, resources, lock, shutdown, standby | TransientError |
 | 22, 23 | the data | PoisonRecordError |
-| 28, 3D, 42 | password, database, missing table or right | ConfigError |
+| 28, 3D, 42 | user, database, missing table or right | ConfigError |
 | any other | unknown | InvariantError: stop, never discard |
 """
 

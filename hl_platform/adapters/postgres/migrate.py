@@ -169,7 +169,9 @@ def _comment(conn: psycopg.Connection, stream: Stream) -> None:
     conn.execute(sql.SQL("comment on table public.{} is {}").format(table, sql.Literal(stream.description)))
     for column, text in COLUMN_COMMENTS.items():
         conn.execute(
-            sql.SQL("comment on column public.{}.{} is {}").format(table, sql.Identifier(column), sql.Literal(text))
+            sql.SQL("comment on column public.{}.{} is {}").format(
+                table, sql.Identifier(column), sql.Literal(text)
+            )
         )
     for field in stream.fields:
         text = f"{field.description} ({field.unit})" if field.unit else field.description

@@ -70,3 +70,14 @@ def _ensure_role(conn: psycopg.Connection, role: str, password: str) -> None:
                 sql.Identifier(role), sql.Literal(verifier)
             )
         )
+
+
+def ensure_schema(url: str, schema: str) -> None:
+    """Makes a schema unless it is there.
+
+    Raises:
+        TransientError: the server cannot be reached now.
+        ConfigError: the role may not make one.
+    """
+    with connect(url, application_name="hl-schema") as conn, translated():
+        conn.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(schema)))
