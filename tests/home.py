@@ -96,7 +96,7 @@ class Home:
             thread.start()
         try:
             if any(name.startswith("bridge") for name in names):
-                eventually(lambda: failures or self._has_subscriber())
+                eventually(lambda: failures or self.has_bridge())
             yield
         finally:
             stop.set()
@@ -122,7 +122,8 @@ class Home:
             client.disconnect()
             client.loop_stop()
 
-    def _has_subscriber(self) -> bool:
+    def has_bridge(self, stream: str = "temperature") -> bool:
+        """Whether a bridge is subscribed, by a message that becomes a dead letter of that stream."""
         # The PUBACK of MQTT 5 says whether anybody got the message (0x10: no matching subscribers).
         reasons = []
         client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
@@ -130,7 +131,7 @@ class Home:
         client.connect(self.env["HL_MQTT__HOST"], int(self.env["HL_MQTT__PORT"]))
         client.loop_start()
         try:
-            client.publish(self.topic("probe", "temperature"), b"", 1).wait_for_publish(PATIENCE_S)
+            client.publish(self.topic("probe", stream), b"", 1).wait_for_publish(PATIENCE_S)
             eventually(lambda: reasons)
         finally:
             client.disconnect()
