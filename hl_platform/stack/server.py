@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -75,14 +76,20 @@ class Server(ABC):
         self.prepare()
         self.spawn()
 
-    def wait_ready(self, timeout_s: float = 60.0) -> None:
+    def wait_ready(self, timeout_s: float = 60.0, stop: threading.Event | None = None) -> None:
         """Returns once it serves.
+
+        Args:
+            timeout_s: how long to wait.
+            stop: set to give up waiting.
 
         Raises:
             StartError: it ended, or was not ready in time.
         """
         deadline = time.monotonic() + timeout_s
         while not self.is_ready():
+            if stop is not None and stop.is_set():
+                return
             if self.pid is None:
                 raise StartError(f"{self.name} ended at its start. {self._last_lines()}")
             if time.monotonic() > deadline:

@@ -1,0 +1,59 @@
+"""The `hl` command. Each subcommand is imported when it is used, so that `hl status` does not wait for `hl up`."""
+
+import importlib
+import os
+from typing import Any
+
+import click
+
+from hl_platform import __version__
+from hl_platform.core.errors import ConfigError, HlError
+from hl_platform.stack.connection import command_environment
+
+EXIT_CONFIG = 2
+# In the order of a day.
+COMMANDS = {
+    "up": "hl_platform.stack.up",
+    "status": "hl_platform.stack.status",
+    "logs": "hl_platform.stack.logs",
+    "psql": "hl_platform.stack.database",
+    "simulate": "hl_platform.simulator.command",
+    "migrate": "hl_platform.stack.database",
+    "down": "hl_platform.stack.up",
+}
+
+
+class HlGroup(click.Group):
+    """Commands whose errors are one clear sentence; those of settings end with exit code 2."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's own signature
+        """All subcommands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The subcommand of that name: a function of that name in its module."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
+        """Runs a subcommand."""
+        try:
+            # The simulator reads its environment, and knows nothing of stacks.
+            if ctx.invoked_subcommand is None and "simulate" in ctx._protected_args[:1]:  # noqa: SLF001
+                os.environ.update(command_environment())
+            return super().invoke(ctx)
+        except HlError as exc:
+            click.echo(str(exc), err=True)
+            ctx.exit(EXIT_CONFIG if isinstance(exc, ConfigError) else 1)
+
+
+@click.group(cls=HlGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="hl")
+def main() -> None:
+    """Home and IoT telemetry: MQTT to Kafka to PostgreSQL exactly once, live in the browser, run by Dagster."""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Brings the database and Kafka to what this version and the declared streams need."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from hl_platform.adapters.kafka.topics import ensure_topics
+from hl_platform.adapters.postgres.migrate import migrate
+from hl_platform.adapters.postgres.roles import ensure_schema
+from hl_platform.core.errors import TransientError
+from hl_platform.core.settings import Settings
+from hl_platform.stack.addresses import DAGSTER_SCHEMA, with_search_path
+from hl_platform.streams import load_streams
+
+RETRY_S = 0.5
+# A server of the user's own may be starting at the same time.
+GIVE_UP_S = 60.0
+
+
+def prepare_data(settings: Settings, report: Callable[[str], None], stop: threading.Event) -> None:
+    """Tables, rights, Kafka topics; whatever is there already stays.
+
+    Args:
+        settings: with all addresses.
+        report: told what it waits for.
+        stop: set to give up.
+
+    Raises:
+        ConfigError: a server refuses us, or a declaration contradicts its table.
+        TransientError: a server could not be reached for a minute.
+    """
+    streams = load_streams(settings.streams_dir)
+    url = settings.database.url or ""
+
+    def tables() -> None:
+        migrate(url, settings.database.read_url, streams.values())
+        if settings.dagster.database_url == with_search_path(url, DAGSTER_SCHEMA):
+            ensure_schema(url, DAGSTER_SCHEMA)
+
+    report("making tables")
+    _insist(tables, report, stop)
+    report("making Kafka topics")
+    _insist(lambda: ensure_topics(settings.kafka, streams.values()), report, stop)
+
+
+def _insist(step: Callable[[], None], report: Callable[[str], None], stop: threading.Event) -> None:
+    deadline = time.monotonic() + GIVE_UP_S
+    while not stop.is_set():
+        try:
+            step()
+        except TransientError as exc:
+            if time.monotonic() > deadline:
+                raise
+            report(f"waiting: {exc}")
+            stop.wait(RETRY_S)
+        else:
+            return

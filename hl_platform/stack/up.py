@@ -1,0 +1,168 @@
+"""`hl up`, in the foreground and detached, and `hl down`."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from types import FrameType
+
+import click
+import psutil
+from rich.console import Console
+from rich.text import Text
+
+from hl_platform.adapters.log_output import configure_logging
+from hl_platform.core.settings import Settings, load_settings
+from hl_platform.stack.checks import check_all
+from hl_platform.stack.connection import read_connection
+from hl_platform.stack.display import ProgressView, address_table
+from hl_platform.stack.files import rotate, tail
+from hl_platform.stack.layout import Layout, plan_directories, plan_layout
+from hl_platform.stack.lock import holder_of
+from hl_platform.stack.server import StartError
+from hl_platform.stack.state import read_state
+from hl_platform.stack.supervisor import Stack
+
+POLL_S = 0.2
+# Above the ten seconds that an orderly end takes, and below anyone's patience.
+DOWN_TIMEOUT_S = 30.0
+
+
+@click.command()
+@click.option("--detach", is_flag=True, help="Return when everything runs, and leave it running.")
+@click.option("--no-simulator", is_flag=True, help="Do not run the simulated home.")
+def up(*, detach: bool, no_simulator: bool) -> None:
+    """Start everything; Ctrl-C stops it."""
+    environment = dict(os.environ)
+    if no_simulator:
+        environment["HL_SIMULATOR__ENABLED"] = "false"
+    (run_detached if detach else run_foreground)(environment, Console())
+
+
+@click.command()
+def down() -> None:
+    """Stop what runs, also in the background."""
+    stop_running(load_settings(os.environ), Console())
+
+
+def run_foreground(environment: Mapping[str, str], console: Console) -> None:
+    """Runs the stack until a signal asks for its end.
+
+    Raises:
+        HlError: why it cannot run; everything that was started has ended.
+    """
+    settings, layout = _checked(environment, console)
+    with (layout.logs / "hl.log").open("a", encoding="utf-8") as log_file:
+        configure_logging(settings.log, log_file)
+        view = ProgressView(console)
+        stack = Stack(settings, layout, environment, view)
+        with _stop_on_signals(stack, console) as stop:
+            try:
+                with view:
+                    stack.start(stop)
+                if not stop.is_set():
+                    console.print(address_table(stack.settings))
+                    console.print(Text("Ctrl-C stops it.", style="dim"))
+                    stop.wait()
+            finally:
+                began = time.monotonic()
+                with ProgressView(console) as ending:
+                    stack.set_audience(ending)
+                    stack.stop()
+                console.print(f"hl has stopped, in {time.monotonic() - began:.1f} s.")
+
+
+def run_detached(environment: Mapping[str, str], console: Console) -> None:
+    """Starts `hl up` in the background and returns when it runs.
+
+    Raises:
+        HlError: why it cannot run.
+    """
+    _, layout = _checked(environment, console)
+    log_path = layout.logs / "hl-up.log"
+    rotate(log_path)
+    with log_path.open("ab") as log_file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hl_platform.cli", "up"],
+            env=dict(environment),
+            cwd=layout.run,
+            stdin=subprocess.DEVNULL,
+            stdout=log_file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    with ProgressView(console) as view:
+        while True:
+            state = read_state(layout.data_dir)
+            if state is not None and state.pid == process.pid:
+                view.states(state.programs)
+                if state.phase == "ready":
+                    break
+            if process.poll() is not None:
+                raise StartError("\n".join(tail(log_path, 20)) or "hl ended without a word.")
+            time.sleep(POLL_S)
+    console.print(address_table(load_settings(read_connection(environment))))
+    console.print(Text("It runs in the background: `hl status`, `hl logs`, `hl down`.", style="dim"))
+
+
+def stop_running(settings: Settings, console: Console) -> None:
+    """Ends the stack that runs on the data directory, and returns when it has ended.
+
+    Raises:
+        StartError: it does not end.
+    """
+    data_dir, _ = plan_directories(settings)
+    pid = holder_of(data_dir)
+    if pid is None:
+        console.print("hl is not running.")
+        return
+    began = time.monotonic()
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except PermissionError as exc:
+        raise StartError(
+            f"hl (pid {pid}) belongs to another user. Run `hl down` as who ran `hl up`."
+        ) from exc
+    with ProgressView(console) as view:
+        while psutil.pid_exists(pid) and holder_of(data_dir) == pid:
+            state = read_state(data_dir)
+            if state is not None:
+                view.states(state.programs)
+            if time.monotonic() - began > DOWN_TIMEOUT_S:
+                raise StartError(
+                    f"hl (pid {pid}) has not ended after {DOWN_TIMEOUT_S:g} s. Run `kill -9 {pid}`."
+                )
+            time.sleep(POLL_S / 2)
+    console.print(f"hl has stopped, in {time.monotonic() - began:.1f} s.")
+
+
+def _checked(environment: Mapping[str, str], console: Console) -> tuple[Settings, Layout]:
+    settings = load_settings(environment)
+    layout = plan_layout(settings)
+    check_all(settings, layout, lambda message: console.print(Text(f"{message} …", style="dim")))
+    return settings, layout
+
+
+@contextlib.contextmanager
+def _stop_on_signals(stack: Stack, console: Console) -> Iterator[threading.Event]:
+    """Sets the event at the first signal, and ends everything at once at the second."""
+    stop = threading.Event()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            stack.kill()
+            return
+        stop.set()
+        console.print(Text("Stopping; Ctrl-C again ends everything at once.", style="dim"))
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
