@@ -20,9 +20,14 @@ def configure_logging(settings: LogSettings, stream: TextIO | None = None) -> No
     console = settings.format == "console" or (settings.format == "auto" and output.isatty())
     stamper = structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console)
     last: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=output.isatty())]
+        # Tracebacks without the values of variables: among those are passwords.
+        [
+            structlog.dev.ConsoleRenderer(
+                colors=output.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
         if console
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=[

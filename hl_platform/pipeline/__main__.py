@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 
+from hl_platform.adapters.log_output import configure_logging
 from hl_platform.core.errors import ConfigError
 from hl_platform.core.settings import load_settings
 from hl_platform.pipeline.run_service import run_service
@@ -19,6 +20,7 @@ def main() -> None:
         signal.signal(number, lambda *_: stop.set())
     try:
         settings = load_settings(os.environ)
+        configure_logging(settings.log)
         service = find_service(settings, load_streams(settings.streams_dir), " ".join(sys.argv[1:]))
         run_service(settings, service, "", stop)
     except ConfigError as exc:

@@ -15,7 +15,7 @@ from hl_platform.adapters.postgres.lease_keeper import LeaseKeeper
 from hl_platform.adapters.postgres.leases import Holder
 from hl_platform.adapters.postgres.sink_store import SinkStore
 from hl_platform.core.accounts import Account, StageStats
-from hl_platform.core.errors import ConfigError, FencedError, TransientError
+from hl_platform.core.errors import ConfigError, FencedError, HlError, TransientError
 from hl_platform.core.settings import Settings
 from hl_platform.core.streams import Stream
 from hl_platform.pipeline.bridge import Bridge
@@ -154,7 +154,9 @@ def _work(workers: Sequence[Worker], finished: Callable[[], bool]) -> bool:
             worker.run()
         except Exception as exc:
             failures.append(exc)
-            if not isinstance(exc, FencedError):
+            if isinstance(exc, HlError):
+                log.error("worker_ended", kind=type(exc).__name__, error=str(exc))  # noqa: TRY400
+            else:
                 log.exception("worker_failed")
         finally:
             one_ended.set()
