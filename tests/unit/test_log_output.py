@@ -22,4 +22,4 @@ def test_a_traceback_does_not_repeat_what_variables_hold(log_format: str):
         structlog.configure(**before)
     assert "it_failed" in output.getvalue()
     assert "ValueError" in output.getvalue()
-    assert secret not in output.getvalue().replace('"hunter2"', "")
+    assert secret not in output.getvalue()
