@@ -1,5 +1,6 @@
 """`python -m hl_live` runs the live service."""
 
+import logging
 import os
 import sys
 
@@ -7,6 +8,7 @@ import structlog
 
 from hl_live.app import create_app
 from hl_live.server import serve
+from hl_platform.adapters.log_output import configure_logging
 from hl_platform.core.errors import ConfigError
 from hl_platform.core.settings import load_settings
 
@@ -19,6 +21,8 @@ def main() -> int:
     """Runs until a signal; returns the exit code."""
     try:
         settings = load_settings(os.environ)
+        configure_logging(settings.log)
+        logging.getLogger().addHandler(_ToStructlog(level=logging.WARNING))
         app = create_app(settings)
     except ConfigError as exc:
         sys.stderr.write(f"{exc}\n")
@@ -27,6 +31,16 @@ def main() -> int:
     serve(app, settings.live)
     log.info("live_stopped")
     return 0
+
+
+class _ToStructlog(logging.Handler):
+    """Gives what libraries log the form of our own lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fault = record.exc_info if record.exc_info and record.exc_info[0] else None
+        log.log(
+            record.levelno, "library_message", library=record.name, text=record.getMessage(), exc_info=fault
+        )
 
 
 if __name__ == "__main__":

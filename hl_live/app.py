@@ -12,7 +12,7 @@ from hl_live.routes.docs import openapi_config
 from hl_live.routes.feed import feed_route
 from hl_live.routes.page import DIST, page_routes
 from hl_live.routes.readings import readings_router
-from hl_live.routes.system import health_route
+from hl_live.routes.system import system_routes
 from hl_live.service import LiveService
 from hl_platform.core.settings import Settings
 from hl_platform.streams import load_streams
@@ -42,7 +42,7 @@ def create_app(settings: Settings, page_folder: Path = DIST) -> Litestar:
     return Litestar(
         route_handlers=[
             readings_router(live),
-            health_route(live),
+            *system_routes(live),
             feed_route(live),
             *page_routes(page_folder),
         ],

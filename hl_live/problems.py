@@ -102,7 +102,9 @@ def problem_of(error: Exception) -> tuple[Problem, dict[str, str]]:
             wait_s = error.retry_after_s if isinstance(error, BackpressureError) else RETRY_AFTER_S
             # What the driver says may name hosts and users; it is in the log.
             problem = _problem(
-                HTTP_503_SERVICE_UNAVAILABLE, "The database is away. Try again.", kind="outage"
+                HTTP_503_SERVICE_UNAVAILABLE,
+                "The database is away or took too long. Try again.",
+                kind="outage",
             )
             return problem, {"Retry-After": str(math.ceil(wait_s))}
         case HTTPException():

@@ -4,13 +4,15 @@ import asyncio
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 
 from hl_live.feed import Fanout, Frame, decode_records
 from hl_live.heart import Heart
 from hl_live.latest import LatestReadings
+from hl_live.pipeline import PipelineReader
+from hl_live.threads import in_thread
 from hl_platform.adapters.kafka.feed_reader import FeedReader, FeedRecord
 from hl_platform.adapters.postgres.readings import ReadingQueries
 from hl_platform.core.accounts import StageStats
@@ -47,6 +49,7 @@ class LiveService:
         self.stats = StageStats()
         self.fanout = Fanout(lambda delay_ms: self.stats.delay("device_to_frame", delay_ms))
         self.queries = ReadingQueries(settings.database.read_url or url, "hl-live")
+        self.pipeline = PipelineReader(settings.database.read_url or url, settings, streams.values())
         self._suffix = f"-{settings.live.instance}" if settings.live.instance else ""
         self.reader = FeedReader(
             settings.kafka,
@@ -80,8 +83,8 @@ class LiveService:
         if self._warming is not None:
             self._warming.cancel()
         await asyncio.gather(
-            _in_thread(lambda: self.reader.stop(STOP_S)),
-            _in_thread(lambda: self._heart.stop(STOP_S)),
+            in_thread(lambda: self.reader.stop(STOP_S)),
+            in_thread(lambda: self._heart.stop(STOP_S)),
             self.queries.close(),
         )
 
@@ -141,18 +144,3 @@ class LiveService:
         self._latest[stream.name].put_stored(await self.queries.latest(stream))
         if started_at and all(stored.get(place, 0) >= offset for place, offset in started_at.items()):
             self._complete.add(stream.name)
-
-
-async def _in_thread(work: Callable[[], object]) -> None:
-    """Runs blocking work in a thread that the end of the process does not wait for."""
-    loop = asyncio.get_running_loop()
-    done = asyncio.Event()
-
-    def run() -> None:
-        try:
-            work()
-        finally:
-            loop.call_soon_threadsafe(done.set)
-
-    threading.Thread(target=run, daemon=True).start()
-    await done.wait()

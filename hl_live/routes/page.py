@@ -75,7 +75,7 @@ def page_routes(folder: Path = DIST) -> list[HTTPRouteHandler]:
         if file is None:
             return Response(
                 NOT_BUILT.encode(),
-                media_type="text/html; charset=utf-8",
+                media_type="text/html",
                 headers={"Cache-Control": "no-store"},
             )
         return _answer(request, file, REVALIDATE)
@@ -116,7 +116,5 @@ def _load(path: Path, modified_ns: int) -> StaticFile:
         media_type = "text/javascript"
     is_text = media_type.startswith(TEXT_TYPES)
     zipped = gzip.compress(plain, mtime=0) if is_text and len(plain) >= MIN_GZIP_BYTES else None
-    if media_type.startswith("text/"):
-        media_type += "; charset=utf-8"
     etag = f'"{hashlib.sha256(plain).hexdigest()[:20]}"'
     return StaticFile(modified_ns, plain, zipped, media_type, etag)

@@ -20,6 +20,8 @@ from hl_platform.core.streams import Stream
 
 # Computed from raw rows: a month of a meter's seconds takes the database a few seconds.
 MAX_HOURLY = timedelta(days=31)
+# Of a sum of kWh: hides what floating point adds, far below what a meter can tell.
+DIGITS = 9
 
 PROBLEMS: Mapping[int, ResponseSpec] = {
     400: ResponseSpec(
@@ -137,8 +139,8 @@ def _hourly_route(live: LiveService, stream: Stream, counter: str, power: str) -
                 device_id=row.device_id,
                 start=edges[row.bucket],
                 end=edges[row.bucket + 1],
-                consumption_kwh=row.consumption,
-                mean_power_kw=row.mean_power,
+                consumption_kwh=round(row.consumption, DIGITS),
+                mean_power_kw=None if row.mean_power is None else round(row.mean_power, DIGITS),
                 min_power_kw=row.min_power,
                 max_power_kw=row.max_power,
                 n_readings=row.n_readings,

@@ -23,7 +23,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
-from hl_platform.adapters.kafka.config import client_config
+from hl_platform.adapters.kafka.config import admin_client, client_config
 from hl_platform.adapters.kafka.errors import translate
 from hl_platform.core.backoff import Backoff
 from hl_platform.core.settings import KafkaSettings
@@ -156,7 +156,6 @@ class FeedReader:
             "fetch.error.backoff.ms": 100,
             # The default keeps 64 MB for each partition when we are slow.
             "queued.max.messages.kbytes": 4_096,
-            "error_cb": self._on_error,
         }
 
     def _assign(self, consumer: Consumer) -> None:
@@ -266,15 +265,13 @@ class FeedReader:
             groups.setdefault(self._groups[place[0]], []).append(TopicPartition(*place, offset))
         return groups
 
-    def _on_error(self, error: KafkaError) -> None:
-        log.warning("feed_kafka_error", error=str(translate(error)))
-
 
 class _Commits:
     """Writes positions for lag tools to see, without ever holding up the reading."""
 
     def __init__(self, kafka: KafkaSettings, client_id: str) -> None:
-        self._config = client_config(kafka, f"{client_id}-commit")
+        self._kafka = kafka
+        self._client_id = f"{client_id}-commit"
         self._admin: AdminClient | None = None
         self._written: dict[str, list[tuple[str, int, int]]] = {}
         self._pending: dict[str, Future[Any]] = {}
@@ -291,7 +288,7 @@ class _Commits:
         if self._admin is None:
             if not groups:
                 return
-            self._admin = AdminClient(self._config)
+            self._admin = admin_client(self._kafka, self._client_id)
         deadline = time.monotonic() + wait_s
         for group, places in groups.items():
             before = self._pending.get(group)

@@ -61,64 +61,69 @@ limit %(limit)s
 # The counter is taken as rising evenly from one reading to the next, so what a step moved is shared out to the
 # buckets by time; a fall is a reset, after which the counter counts from zero. Mean power is the area under
 # straight lines between readings, divided by the time that readings cover.
+#
+# One pass along the primary key, without sorting: of the steps that cross a border there is one for each bucket
+# that they end in, which the aggregate carries along and the last part cuts.
 CONSUMPTION: LiteralString = """
-, readings as (
-    select d.device_id, r.timestamp, r.counter, r.power
-    from devices d cross join lateral (
-        (select timestamp, {counter} as counter, {power} as power from public.{table} t
-         where t.device_id = d.device_id and timestamp < %(start)s and {counter} is not null
-         order by timestamp desc limit 1)
-        union all
-        (select timestamp, {counter}, {power} from public.{table} t
-         where t.device_id = d.device_id and timestamp >= %(start)s and timestamp < %(end)s
-           and {counter} is not null)
-        union all
-        (select timestamp, {counter}, {power} from public.{table} t
-         where t.device_id = d.device_id and timestamp >= %(end)s and {counter} is not null
-         order by timestamp limit 1)
-    ) r
-), steps as (
-    select device_id, timestamp as t1, counter as c1, power as p1,
-           lag(timestamp) over by_device as t0, lag(counter) over by_device as c0, lag(power) over by_device as p0,
-           width_bucket(timestamp, %(edges)s::timestamptz[]) as b1
-    from readings
-    window by_device as (partition by device_id order by timestamp)
-), moved as (
-    select device_id, t0, t1, p0, p1, b1, width_bucket(t0, %(edges)s::timestamptz[]) as b0,
-           case when c1 >= c0 then c1 - c0 else c1 end as delta
-    from steps where t0 is not null
-), pieces as (
-    -- a step inside one bucket, whole
-    select device_id, b1 as bucket, delta, (p0 + p1) / 2 * extract(epoch from t1 - t0)::float8 as power_s,
-           case when p0 + p1 is not null then extract(epoch from t1 - t0)::float8 end as covered_s
-    from moved where b0 = b1
-    union all
-    -- a step over a border, cut at it
-    select device_id, bucket, delta * (z - a),
-           (p0 + (p1 - p0) * (a + z) / 2) * (z - a) * length_s,
-           case when p0 + p1 is not null then (z - a) * length_s end
-    from moved
-    cross join lateral generate_series(greatest(b0, 1), least(b1, cardinality(%(edges)s::timestamptz[]) - 1)) as bucket
-    cross join lateral (select extract(epoch from t1 - t0)::float8 as length_s) l
-    cross join lateral (
-        select greatest(0, extract(epoch from (%(edges)s::timestamptz[])[bucket] - t0)::float8 / length_s) as a,
-               least(1, extract(epoch from (%(edges)s::timestamptz[])[bucket + 1] - t0)::float8 / length_s) as z
-    ) cut
-    where b0 < b1 and z > a
-), flows as (
-    select device_id, bucket, sum(delta) as consumption,
-           sum(power_s) / nullif(sum(covered_s), 0) as mean_power
-    from pieces group by device_id, bucket
+, ranges as (
+    select d.device_id,
+           coalesce((select max(timestamp) from public.{table} t
+                     where t.device_id = d.device_id and timestamp < %(start)s
+                       and {counter} is not null), %(start)s) as first,
+           coalesce((select min(timestamp) from public.{table} t
+                     where t.device_id = d.device_id and timestamp >= %(end)s
+                       and {counter} is not null), %(end)s) as last
+    from devices d
 ), points as (
-    select device_id, b1 as bucket, count(*) as n_readings, min(p1) as min_power, max(p1) as max_power,
-           avg(p1) as sample_mean
-    from steps where t1 >= %(start)s and t1 < %(end)s group by device_id, b1
+    select r.device_id, s.*
+    from ranges r cross join lateral (
+        select timestamp, {counter} as counter, {power} as power,
+               width_bucket(timestamp, %(edges)s::timestamptz[]) as bucket
+        from public.{table} t
+        where t.device_id = r.device_id and timestamp >= r.first and timestamp <= r.last
+          and {counter} is not null
+        order by timestamp
+    ) s
+), steps as (
+    select device_id, bucket as b1, timestamp as t1, counter as c1, power as p1,
+           lag(bucket) over step as b0, lag(timestamp) over step as t0,
+           lag(counter) over step as c0, lag(power) over step as p0
+    from points window step as (partition by device_id order by timestamp)
+), measured as (
+    select device_id, b0, b1, t0, t1, p0, p1, extract(epoch from t1 - t0)::float8 as length_s,
+           case when c1 >= c0 then c1 - c0 else c1 end as delta
+    from steps
+), buckets as (
+    select device_id, b1 as bucket, count(*) as n_readings,
+           min(p1) as min_power, max(p1) as max_power, avg(p1) as sample_mean,
+           sum(delta) filter (where b0 = b1) as delta,
+           sum((p0 + p1) / 2 * length_s) filter (where b0 = b1) as power_s,
+           sum(length_s) filter (where b0 = b1 and p0 + p1 is not null) as covered_s,
+           min(b0) filter (where b0 < b1) as b0, min(t0) filter (where b0 < b1) as t0,
+           min(p0) filter (where b0 < b1) as p0, min(p1) filter (where b0 < b1) as p1,
+           min(delta) filter (where b0 < b1) as crossing, min(length_s) filter (where b0 < b1) as length_s
+    from measured group by device_id, b1
+), shares as (
+    select device_id, bucket, delta, power_s, covered_s from buckets
+    union all
+    select device_id, part, crossing * (z - a), (p0 + (p1 - p0) * (a + z) / 2) * (z - a) * length_s,
+           case when p0 + p1 is not null then (z - a) * length_s end
+    from buckets
+    cross join lateral generate_series(greatest(b0, 1), least(bucket, cardinality(%(edges)s::timestamptz[]) - 1)) part
+    cross join lateral (
+        select greatest(0, extract(epoch from (%(edges)s::timestamptz[])[part] - t0)::float8 / length_s) as a,
+               least(1, extract(epoch from (%(edges)s::timestamptz[])[part + 1] - t0)::float8 / length_s) as z
+    ) cut
+    where b0 < bucket and z > a
+), flows as (
+    select device_id, bucket, sum(delta) as consumption, sum(power_s) / nullif(sum(covered_s), 0) as mean_power
+    from shares group by device_id, bucket
 )
 -- consumption: what a counter moved in each bucket, and the power beside it
-select device_id, bucket - 1, coalesce(f.consumption, 0),
-       case when p.n_readings > 0 then coalesce(f.mean_power, p.sample_mean) end,
-       p.min_power, p.max_power, coalesce(p.n_readings, 0)
-from flows f full join points p using (device_id, bucket)
+select device_id, bucket - 1, coalesce(f.consumption, 0)::float8,
+       case when b.n_readings > 0 then coalesce(f.mean_power, b.sample_mean) end::float8,
+       b.min_power::float8, b.max_power::float8, coalesce(b.n_readings, 0)
+from flows f left join buckets b using (device_id, bucket)
 where bucket between 1 and cardinality(%(edges)s::timestamptz[]) - 1
 order by device_id, bucket
 """
