@@ -3,7 +3,8 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hl_platform.core.errors import ConfigError
@@ -78,3 +79,36 @@ def _stop_service(name: str) -> None:
         return
     # Best effort: if it still runs, the check of the ports says so.
     subprocess.run(command, capture_output=True, check=False, timeout=60)
+
+
+def ensure_chromium() -> None:
+    """Chromium for the tests of the page, installed by apt-get when it is missing and we are root.
+
+    Raises:
+        ConfigError: it is missing and cannot be installed; says how to get it.
+    """
+    if shutil.which("chromium") is None:
+        if not can_install():
+            raise ConfigError(
+                "Chromium, which the tests of the page need, is missing. Run `apt-get install chromium`."
+            )
+        sys.stderr.write("installing Chromium with apt-get …\n")
+        apt_install("chromium")
+
+
+def main(names: Sequence[str]) -> int:
+    """Makes sure of the programs named; `python -m hl_platform.stack.install mosquitto chromium`."""
+    try:
+        for name in names:
+            {
+                "mosquitto": lambda: ensure_mosquitto(lambda text: print(f"{text} …", file=sys.stderr)),  # noqa: T201
+                "chromium": ensure_chromium,
+            }[name]()
+    except ConfigError as exc:
+        sys.stderr.write(f"{exc}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

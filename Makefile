@@ -1,0 +1,49 @@
+# `make up` starts everything on a fresh machine; `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+# Further arguments of the command behind a target: make test ARGS="-k bridge".
+ARGS ?=
+
+.PHONY: help up test check bench docs lock page env env-dev
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: env page ## Install what is needed, start everything, stop it on Ctrl-C
+	@exec $(BIN)/hl up $(ARGS)
+
+test: env-dev page ## Run the whole suite on servers of its own
+	@$(BIN)/python -m hl_platform.stack.install mosquitto chromium
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+check: env-dev ## Check format, lint and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@scripts/page.sh check
+
+bench: env-dev ## Measure the running stack: make bench ARGS=delay
+	@exec $(BIN)/python -m bench $(ARGS)
+
+docs: env-dev ## Write the pages of docs/ that are made from the code
+	@$(BIN)/python docs/generate.py
+
+lock: env-dev ## Resolve the pinned environments anew
+	@$(BIN)/pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip compile $(LOCK_OPTIONS) --extra build -o requirements.lock pyproject.toml
+	@$(BIN)/uv pip compile $(LOCK_OPTIONS) --extra build --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+
+LOCK_OPTIONS := --quiet --universal --generate-hashes --no-strip-extras --no-emit-index-url \
+	--python-version 3.11 --no-header --upgrade
+
+page: ## Build the page, if its sources changed
+	@scripts/page.sh build
+
+env:
+	@PYTHON="$(PYTHON)" scripts/environment.sh run
+
+env-dev:
+	@PYTHON="$(PYTHON)" scripts/environment.sh dev
