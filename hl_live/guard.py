@@ -69,10 +69,10 @@ def is_allowed_origin(origin: str | None, host: str | None) -> bool:
     """
     if origin is None:
         return True
-    parts = urlsplit(origin)
-    if parts.scheme not in ("http", "https"):
+    scheme, _, netloc = origin.partition("://")
+    if scheme not in ("http", "https"):
         return False
-    return is_loopback(_name_of(origin)) or (host is not None and parts.netloc == host)
+    return is_loopback(_name_of(f"//{netloc}")) or netloc == host
 
 
 async def add_security_headers(message: Message, _scope: Scope) -> None:

@@ -1,6 +1,7 @@
 """Query parameters: one declaration each, from which both the check and the documentation follow."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -112,6 +113,7 @@ def check_range(start: datetime, end: datetime, longest: timedelta | None = None
 def operation_of(params: Sequence[Param]) -> type[Operation]:
     """How OpenAPI shows an operation with these parameters."""
 
+    @dataclass
     class WithParams(Operation):
         def __post_init__(self) -> None:
             self.parameters = [

@@ -11,6 +11,7 @@ from typing import Any
 from litestar import Request, Response, Router, get
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
+from litestar.params import FromPath
 
 from hl_platform import __version__
 
@@ -70,7 +71,7 @@ class DocsPage(OpenAPIRenderPlugin):
         """Adds the page's own style and script."""
 
         @get("/assets/{name:str}", include_in_schema=False)
-        async def asset(name: str) -> Response[bytes]:
+        async def asset(name: FromPath[str]) -> Response[bytes]:
             if name not in ASSET_TYPES:
                 return Response(b"", status_code=404)
             body = (ASSETS / name).read_bytes()

@@ -9,6 +9,7 @@ import msgspec
 import structlog
 from litestar import WebSocket, websocket
 from litestar.handlers import WebsocketRouteHandler
+from litestar.params import FromPath
 
 from hl_live.feed import (
     ErrorFrame,
@@ -51,7 +52,7 @@ def feed_route(live: LiveService) -> WebsocketRouteHandler:
     """`/ws/{stream}?device_id=…`."""
 
     @websocket("/ws/{stream:str}")
-    async def feed(socket: Socket, stream: str) -> None:
+    async def feed(socket: Socket, stream: FromPath[str]) -> None:
         host, origin = socket.headers.get("host"), socket.headers.get("origin")
         if not is_allowed_host(host) or not is_allowed_origin(origin, host):
             log.warning("feed_origin_refused", origin=origin, host=host)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from litestar import Request, Response, get
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 
 DIST = Path(__file__).parents[1] / "web" / "dist"
 # The build puts a hash of the content into the name of everything below assets/.
@@ -81,11 +82,11 @@ def page_routes(folder: Path = DIST) -> list[HTTPRouteHandler]:
         return _answer(request, file, REVALIDATE)
 
     @get("/assets/{name:str}", include_in_schema=False)
-    async def asset(request: Request[Any, Any, Any], name: str) -> Response[bytes]:
+    async def asset(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
         return _answer(request, _found(files.get("assets", name)), IMMUTABLE)
 
     @get("/{name:str}", include_in_schema=False)
-    async def root_file(request: Request[Any, Any, Any], name: str) -> Response[bytes]:
+    async def root_file(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
         return _answer(request, _found(files.get(name)), REVALIDATE)
 
     return [index, asset, root_file]

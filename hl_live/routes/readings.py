@@ -10,6 +10,7 @@ from litestar import Request, Router, get
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import ResponseSpec
+from litestar.params import FromPath
 
 from hl_live.hours import plan_hours
 from hl_live.params import DEVICES, END, LIMIT, START, check_range, operation_of, read_params
@@ -52,9 +53,9 @@ def _streams_route(live: LiveService) -> HTTPRouteHandler:
 
 def _unknown_stream_route(live: LiveService) -> HTTPRouteHandler:
     @get(["/{stream:str}", "/{stream:str}/{rest:path}"], include_in_schema=False)
-    async def unknown(stream: str, rest: str = "") -> None:
+    async def unknown(stream: FromPath[str], request: Request[Any, Any, Any]) -> None:
         if stream in live.streams:
-            raise NotFoundException(detail=f"Stream {stream!r} has no route {rest!r:.100}.")
+            raise NotFoundException(detail=f"Stream {stream!r} has no route {request.url.path!r:.100}.")
         raise UnknownStreamError(stream, list(live.streams))
 
     return unknown

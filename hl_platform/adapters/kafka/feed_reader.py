@@ -78,6 +78,9 @@ class FeedReader:
         client_id: shown in the cluster's logs.
         on_records: called from the reader's thread; while it blocks, nothing more is read.
 
+    Raises:
+        ConfigError: no cluster is set.
+
     Guarantee: starts at the end of each partition that is there at first; after an outage it goes on from
     its own position, so that no record is skipped. A topic or partition that appears later is read from its
     first record. Only a log that the cluster has cut or replaced is picked up by time, which may repeat
@@ -91,7 +94,8 @@ class FeedReader:
         client_id: str,
         on_records: Callable[[list[FeedRecord]], None],
     ) -> None:
-        self._kafka = kafka
+        # Made here, so that a wrong setting is found at the start.
+        self._client = client_config(kafka, client_id)
         self._groups = groups
         self._client_id = client_id
         self._on_records = on_records
@@ -146,7 +150,7 @@ class FeedReader:
 
     def _config(self) -> dict[str, Any]:
         return {
-            **client_config(self._kafka, self._client_id),
+            **self._client,
             # Required by the library; nothing is subscribed or committed under it.
             "group.id": self._client_id,
             "enable.auto.commit": False,

@@ -1,0 +1,235 @@
+"""The application while neither Kafka nor the database is there: it comes up, answers, and says so."""
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from litestar.exceptions import WebSocketDisconnect
+from litestar.testing import TestClient
+
+from hl_live.app import create_app
+from hl_platform.core.errors import ConfigError
+from hl_platform.core.settings import load_settings
+
+SOLAR = """
+name = "solar"
+mqtt_filter = "homelab/solar/#"
+kafka_topic = "homelab.solar"
+table = "solar_readings"
+[fields.yield_kwh]
+type = "float"
+kind = "counter"
+unit = "kWh"
+required = true
+[fields.power_kw]
+type = "float"
+kind = "gauge"
+unit = "kW"
+[fields.strings_on]
+type = "integer"
+kind = "state"
+description = "Strings that deliver"
+"""
+
+Client = TestClient[Any]
+
+
+@pytest.fixture(scope="module")
+def closed_port() -> Iterator[int]:
+    """A port on which nobody listens and which nobody else will get."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield int(taken.getsockname()[1])
+
+
+def environment(port: int, **more: str) -> dict[str, str]:
+    return {
+        "HL_DATABASE__URL": f"postgresql://hl:x@127.0.0.1:{port}/hl",
+        "HL_KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{port}",
+        **more,
+    }
+
+
+@pytest.fixture(scope="module")
+def client(closed_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    folder = tmp_path_factory.mktemp("live")
+    (folder / "streams").mkdir()
+    (folder / "streams" / "solar.toml").write_text(SOLAR)
+    settings = load_settings(environment(closed_port, HL_STREAMS_DIR=str(folder / "streams")))
+    app = create_app(settings, page_folder=folder / "dist")
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        yield client
+
+
+def test_latest_without_a_database_is_a_503_and_no_empty_list(client: Client) -> None:
+    answer = client.get("/api/v1/energy/latest")
+    assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+    assert int(answer.headers["retry-after"]) >= 1
+    assert "readings" not in answer.json()
+
+
+def test_health_says_what_is_away(client: Client) -> None:
+    health = client.get("/health").json()
+    assert health["status"] == "degraded"
+    assert {name for name, check in health["checks"].items() if check["status"] == "degraded"} == {
+        "bridge",
+        "database",
+        "kafka",
+        "sink",
+    }
+
+
+def test_the_pipeline_without_a_database_is_a_503(client: Client) -> None:
+    assert client.get("/api/v1/pipeline").status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("path", "parameter"),
+    [
+        ("/api/v1/energy/latest?device=meter1", "device"),
+        ("/api/v1/energy/raw", "start"),
+        ("/api/v1/energy/raw?start=2026-01-03T16:00:00Z&end=nonsense", "end"),
+        ("/api/v1/energy/raw?start=2026-01-03T16:00:00Z&end=2026-01-03T15:00:00Z", "end"),
+        ("/api/v1/energy/hourly?start=2026-01-03T16:00:00Z&end=2026-03-03T16:00:00Z", "end"),
+        ("/api/v1/streams?x=1", "x"),
+        ("/health?x=1", "x"),
+    ],
+)
+def test_a_bad_parameter_is_a_problem_that_names_it(client: Client, path: str, parameter: str) -> None:
+    answer = client.get(path)
+    problem = answer.json()
+    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
+    assert (problem["status"], problem["parameter"]) == (400, parameter)
+    assert problem["allowed"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/api/v1/gas/latest", "/api/v1/gas", "/api/v1/energy/nothing", "/nothing", "/assets/x.js", "/a/b/c"],
+)
+def test_what_is_not_there_is_a_404_problem(client: Client, path: str) -> None:
+    answer = client.get(path)
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+
+
+def test_a_request_for_another_host_is_refused(client: Client) -> None:
+    assert client.get("/api/v1/streams", headers={"Host": "evil.example"}).status_code == 421
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/docs", "/nothing", "/api/v1/energy/raw"])
+def test_every_answer_carries_the_security_headers(client: Client, path: str) -> None:
+    headers = client.get(path).headers
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_without_a_build_the_page_says_how_to_make_one(client: Client) -> None:
+    answer = client.get("/")
+    assert (answer.status_code, "make page" in answer.text) == (200, True)
+
+
+def test_a_declared_stream_is_served_without_python(client: Client) -> None:
+    streams = {stream["name"]: stream for stream in client.get("/api/v1/streams").json()["streams"]}
+    assert [field["name"] for field in streams["solar"]["fields"]] == ["yield_kwh", "power_kw", "strings_on"]
+    schema = client.get("/docs/openapi.json").json()
+    assert {path for path in schema["paths"] if "solar" in path} == {
+        "/api/v1/solar/latest",
+        "/api/v1/solar/raw",
+        "/api/v1/solar/hourly",
+    }
+    properties = schema["components"]["schemas"]["SolarData"]["properties"]
+    assert properties["strings_on"]["description"] == "Strings that deliver"
+
+
+def test_openapi_describes_parameters_answers_and_problems(client: Client) -> None:
+    operation = client.get("/docs/openapi.json").json()["paths"]["/api/v1/energy/raw"]["get"]
+    required = {parameter["name"]: parameter["required"] for parameter in operation["parameters"]}
+    assert required == {"start": True, "end": True, "device_id": False, "limit": False}
+    assert {"200", "400", "503"} <= operation["responses"].keys()
+
+
+def test_the_documentation_loads_nothing_from_elsewhere(client: Client) -> None:
+    page = client.get("/docs").text
+    assert "://" not in page.replace("ws://", "")
+    assert client.get("/docs/assets/docs.js").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/ws/gas", "unknown_stream"),
+        ("/ws/energy?device_id=a%2Fb", "bad_parameter"),
+        ("/ws/energy?since=1", "bad_parameter"),
+    ],
+)
+def test_a_feed_that_cannot_be_says_why_and_closes(client: Client, path: str, code: str) -> None:
+    with client.websocket_connect(path) as socket:
+        assert socket.receive_json()["code"] == code
+        with pytest.raises(WebSocketDisconnect):
+            socket.receive_json()
+
+
+def test_a_page_from_elsewhere_cannot_open_the_feed(client: Client) -> None:
+    with (
+        pytest.raises(WebSocketDisconnect),
+        client.websocket_connect("/ws/energy", headers={"Origin": "http://evil.example"}),
+    ):
+        pass
+
+
+def test_the_feed_confirms_and_answers_pings(client: Client) -> None:
+    with client.websocket_connect("/ws/energy?device_id=b&device_id=a") as socket:
+        assert socket.receive_json() == {"type": "subscribed", "stream": "energy", "device_id": ["b", "a"]}
+        socket.send_text(json.dumps({"type": "ping"}))
+        assert socket.receive_json() == {"type": "pong"}
+
+
+def test_a_word_that_the_feed_does_not_know_is_refused(client: Client) -> None:
+    with client.websocket_connect("/ws/energy") as socket:
+        socket.receive_json()
+        socket.send_text(json.dumps({"type": "publish"}))
+        assert socket.receive_json()["code"] == "bad_message"
+
+
+def test_clients_beyond_the_limit_are_told_to_come_back(closed_port: int, tmp_path: Path) -> None:
+    settings = load_settings(environment(closed_port, HL_LIVE__MAX_CLIENTS="1"))
+    with (
+        TestClient(create_app(settings, tmp_path), base_url="http://127.0.0.1") as client,
+        client.websocket_connect("/ws/energy") as first,
+    ):
+        first.receive_json()
+        with client.websocket_connect("/ws/energy") as second:
+            assert second.receive_json()["code"] == "too_many_clients"
+
+
+def test_a_build_is_served_with_the_right_caching(closed_port: int, tmp_path: Path) -> None:
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "index.html").write_text("<p>page</p>")
+    (tmp_path / "assets" / "index-abc.js").write_text("x" * 5000)
+    settings = load_settings(environment(closed_port))
+    with TestClient(create_app(settings, tmp_path), base_url="http://127.0.0.1") as client:
+        page, script = client.get("/"), client.get("/assets/index-abc.js")
+        again = client.get("/", headers={"If-None-Match": page.headers["etag"]})
+    assert (page.text, page.headers["cache-control"]) == ("<p>page</p>", "no-cache")
+    assert "immutable" in script.headers["cache-control"]
+    assert (script.headers["content-encoding"], script.text) == ("gzip", "x" * 5000)
+    assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("HL_LIVE__HOST", "0.0.0.0"), ("HL_DATABASE__URL", None), ("HL_KAFKA__BOOTSTRAP_SERVERS", None)],  # noqa: S104
+)
+def test_a_service_that_cannot_be_right_does_not_start(
+    closed_port: int, name: str, value: str | None
+) -> None:
+    env = environment(closed_port)
+    if value is None:
+        del env[name]
+    else:
+        env[name] = value
+    with pytest.raises(ConfigError, match=name):
+        create_app(load_settings(env))

@@ -1,0 +1,270 @@
+"""The pure parts of the live service."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hl_live.guard import check_loopback, is_allowed_host, is_allowed_origin
+from hl_live.health import plan_kafka_check, plan_stage_check
+from hl_live.hours import HOUR, plan_hours
+from hl_live.latest import LatestReadings
+from hl_live.params import DEVICES, END, LIMIT, START, check_range, read_params
+from hl_live.problems import BadParameterError, UnknownStreamError, problem_of
+from hl_live.routes.page import PageFiles
+from hl_live.routes.readings import meter_fields
+from hl_platform.adapters.kafka.feed_reader import FeedState
+from hl_platform.adapters.postgres.readings import LeaseRow
+from hl_platform.core.errors import BackpressureError, ConfigError, InvariantError, TransientError
+from hl_platform.core.readings import Reading
+from hl_platform.streams import load_streams
+
+NOW = datetime(2026, 1, 3, 16, 0, tzinfo=UTC)
+
+
+def reading(device_id: str, at: datetime, value: float = 1.0) -> Reading:
+    return Reading(device_id, at, (value,), None, at)
+
+
+# latest
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=30))
+def test_the_newest_reading_is_kept_whatever_the_order(steps: list[tuple[bool, int]]) -> None:
+    latest = LatestReadings()
+    for from_kafka, second in steps:
+        one = reading("m1", NOW + timedelta(seconds=second))
+        if from_kafka:
+            latest.put_new(one)
+        else:
+            latest.put_stored([one])
+    newest = max((second for _, second in steps), default=None)
+    expected = [] if newest is None else [NOW + timedelta(seconds=newest)]
+    assert [found.timestamp for found in latest.list()] == expected
+
+
+def test_a_correction_from_kafka_wins_over_what_is_stored() -> None:
+    latest = LatestReadings()
+    latest.put_new(reading("m1", NOW, 1.0))
+    latest.put_new(reading("m1", NOW, 2.0))
+    latest.put_stored([reading("m1", NOW, 1.0)])
+    assert latest.list()[0].values == (2.0,)
+
+
+def test_latest_is_ordered_and_filtered_by_device() -> None:
+    latest = LatestReadings()
+    latest.put_stored([reading("b", NOW), reading("a", NOW), reading("c", NOW)])
+    assert [found.device_id for found in latest.list()] == ["a", "b", "c"]
+    assert [found.device_id for found in latest.list(["c", "a", "x"])] == ["a", "c"]
+
+
+# hours
+
+
+@given(
+    st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)),  # noqa: DTZ001 - made aware below
+    st.integers(1, 40 * 86_400),
+    st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kolkata", "Australia/Lord_Howe", "America/St_Johns"]),
+)
+def test_hours_cover_the_range_without_a_hole(start: datetime, length_s: int, zone: str) -> None:
+    begin = start.replace(tzinfo=UTC)
+    end = begin + timedelta(seconds=length_s)
+    edges = plan_hours(begin, end, ZoneInfo(zone))
+    assert (edges[0], edges[-1]) == (begin, end)
+    assert all(timedelta(0) < after - before <= HOUR for before, after in pairwise(edges))
+
+
+def test_inner_hours_are_whole_on_the_households_clock() -> None:
+    edges = plan_hours(NOW + timedelta(minutes=50), NOW + timedelta(hours=3), ZoneInfo("Asia/Kolkata"))
+    assert [edge.minute for edge in edges] == [50, 30, 30, 0]
+
+
+def test_an_hour_that_the_clock_shows_twice_is_two_hours() -> None:
+    start = datetime(2026, 10, 25, 0, 0, tzinfo=ZoneInfo("Europe/Berlin"))
+    end = datetime(2026, 10, 26, 0, 0, tzinfo=ZoneInfo("Europe/Berlin"))
+    assert len(plan_hours(start, end, ZoneInfo("Europe/Berlin"))) - 1 == 25
+
+
+# parameters
+
+
+@pytest.mark.parametrize(
+    ("given", "parameter"),
+    [
+        ({}, "start"),
+        ({"start": ["2026-01-03T16:00:00Z"]}, "end"),
+        ({"start": ["2026-01-03T16:00:00"], "end": ["2026-01-03T17:00:00Z"]}, "start"),
+        ({"start": ["yesterday"]}, "start"),
+        ({"start": [""]}, "start"),
+        ({"start": ["0001-01-01T00:00:00Z"]}, "start"),
+        ({"start": ["9999-12-31T23:00:00Z"]}, "start"),
+        ({"start": ["2026-01-03T16:00:00Z"] * 2}, "start"),
+        ({"strat": ["2026-01-03T16:00:00Z"]}, "strat"),
+        ({"start": ["2026-01-03T16:00:00Z"], "end": ["2026-01-03T16:00:00Z"], "limit": ["0"]}, "limit"),
+        ({"start": ["2026-01-03T16:00:00Z"], "end": ["2026-01-03T16:00:00Z"], "limit": ["10001"]}, "limit"),
+        ({"start": ["2026-01-03T16:00:00Z"], "end": ["2026-01-03T16:00:00Z"], "limit": ["1e3"]}, "limit"),
+        (
+            {"start": ["2026-01-03T16:00:00Z"], "end": ["2026-01-03T16:00:00Z"], "device_id": ["a/b"]},
+            "device_id",
+        ),
+        (
+            {"start": ["2026-01-03T16:00:00Z"], "end": ["2026-01-03T16:00:00Z"], "device_id": [""]},
+            "device_id",
+        ),
+    ],
+)
+def test_a_bad_parameter_is_named(given: dict[str, list[str]], parameter: str) -> None:
+    with pytest.raises(BadParameterError) as refused:
+        read_params(given, (START, END, DEVICES, LIMIT))
+    assert refused.value.parameter == parameter
+
+
+def test_parameters_have_their_values_and_defaults() -> None:
+    values = read_params(
+        {"start": ["2026-01-03T16:00:00Z"], "end": ["2026-01-03T18:00:00 01:00"], "device_id": ["a", "b"]},
+        (START, END, DEVICES, LIMIT),
+    )
+    expected = {"start": NOW, "end": NOW + timedelta(hours=1), "device_id": ["a", "b"], "limit": 1000}
+    assert values == expected
+
+
+@pytest.mark.parametrize("length", [timedelta(0), timedelta(seconds=-1), timedelta(days=31, seconds=1)])
+def test_a_range_is_forward_and_bounded(length: timedelta) -> None:
+    with pytest.raises(BadParameterError, match="end"):
+        check_range(NOW, NOW + length, timedelta(days=31))
+
+
+# problems
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (BadParameterError("start", "x", "a time"), 400),
+        (UnknownStreamError("gas", ["energy"]), 404),
+        (TransientError("secret-host is away"), 503),
+        (BackpressureError("full", retry_after_s=3.2), 503),
+        (InvariantError("secret"), 500),
+        (ValueError("secret"), 500),
+    ],
+)
+def test_every_error_has_its_status_and_tells_no_secrets(error: Exception, status: int) -> None:
+    problem, _ = problem_of(error)
+    assert (problem.status, "secret" in problem.detail) == (status, False)
+
+
+def test_an_outage_says_when_to_try_again() -> None:
+    assert problem_of(BackpressureError("full", retry_after_s=3.2))[1] == {"Retry-After": "4"}
+
+
+# guard
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.org", "", "127.0.0.1.example.org"])  # noqa: S104
+def test_only_loopback_is_listened_on(host: str) -> None:
+    with pytest.raises(ConfigError, match="HL_LIVE__HOST"):
+        check_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.0.0.9"])
+def test_loopback_is_listened_on(host: str) -> None:
+    check_loopback(host)
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [
+        ("localhost:8000", True),
+        ("127.0.0.1", True),
+        ("[::1]:8000", True),
+        (None, True),
+        ("evil.example", False),
+        ("localhost.evil.example:8000", False),
+        ("[::1", False),
+        ("", False),
+    ],
+)
+def test_a_name_that_points_at_us_is_not_us(host: str | None, *, allowed: bool) -> None:
+    assert is_allowed_host(host) is allowed
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        (None, True),
+        ("http://localhost:8000", True),
+        ("http://127.0.0.1:5173", True),
+        ("https://home.example", True),
+        ("http://evil.example", False),
+        ("null", False),
+        ("file://localhost", False),
+        ("http://[", False),
+    ],
+)
+def test_a_page_from_elsewhere_may_not_open_the_feed(origin: str | None, *, allowed: bool) -> None:
+    assert is_allowed_origin(origin, "home.example") is allowed
+
+
+# health
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [
+        (FeedState(None, 0, {}, {}), "degraded"),
+        (FeedState(3.0, 6, {"t": 5}, {}), "ok"),
+        (FeedState(30.0, 6, {}, {}), "degraded"),
+        (FeedState(3.0, 0, {}, {}), "degraded"),
+    ],
+)
+def test_kafka_is_well_when_it_has_answered_lately(state: FeedState, status: str) -> None:
+    assert plan_kafka_check(state).status == status
+
+
+@pytest.mark.parametrize(
+    ("leases", "status"),
+    [
+        ([], "degraded"),
+        ([LeaseRow("sink", "sink", 0.5, held=True)], "ok"),
+        ([LeaseRow("sink", "sink", 9.0, held=True)], "degraded"),
+        ([LeaseRow("sink", "sink", 0.5, held=False)], "degraded"),
+        ([LeaseRow("bridge", "bridge", 0.5, held=True)], "degraded"),
+        (
+            [LeaseRow("sink-a", "sink", 0.5, held=True), LeaseRow("sink-b", "sink", 9.0, held=True)],
+            "degraded",
+        ),
+        ([LeaseRow("sink-a", "sink", 0.5, held=True), LeaseRow("sink", "sink", 90_000.0, held=True)], "ok"),
+    ],
+)
+def test_a_stage_is_well_when_all_its_services_beat(leases: list[LeaseRow], status: str) -> None:
+    assert plan_stage_check("sink", leases, 3.0).status == status
+
+
+# routes and files
+
+
+def test_a_stream_of_meters_is_known_by_its_fields() -> None:
+    fields = {name: meter_fields(stream) for name, stream in load_streams().items()}
+    assert fields == {"energy": ("total_energy_kwh", "power_kw"), "heatpump": None, "temperature": None}
+
+
+@pytest.mark.parametrize(
+    "levels", [("..", "secret"), ("assets", ".."), ("../secret",), ("",), ("a\0b",), (".",), ("assets",)]
+)
+def test_no_request_leaves_the_pages_folder(tmp_path: Path, levels: tuple[str, ...]) -> None:
+    (tmp_path / "secret").write_text("x")
+    (tmp_path / "dist" / "assets").mkdir(parents=True)
+    assert PageFiles(tmp_path / "dist").get(*levels) is None
+
+
+def test_a_new_build_is_served_without_a_restart(tmp_path: Path) -> None:
+    files = PageFiles(tmp_path)
+    assert files.get("index.html") is None
+    (tmp_path / "index.html").write_text("one")
+    file = files.get("index.html")
+    assert file is not None
+    assert (file.plain, file.media_type) == (b"one", "text/html")
