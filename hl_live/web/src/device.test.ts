@@ -4,6 +4,7 @@ import { Device } from './device'
 
 function device(gapMs: number, n: number): Device {
   const found = new Device('meter1', 'power_kw', 60_000)
+  found.showCurve(true)
   for (let i = 0; i < n; i += 1) found.apply({ time: i * gapMs, data: { power_kw: i } })
   return found
 }
@@ -31,5 +32,14 @@ describe('Device', () => {
     found.apply({ time: 500, data: { power_kw: 99 } })
     expect(found.latest).toEqual({ time: 4_000, data: { power_kw: 4 } })
     expect([...found.series!.view()[0]]).toEqual([0, 500, 1_000, 2_000, 3_000, 4_000])
+  })
+
+  it('keeps a curve only while it is shown, and begins it with what is known', () => {
+    const found = device(1_000, 5)
+    found.showCurve(false)
+    expect(found.series).toBeNull()
+    found.showCurve(true)
+    expect([...found.series!.view()[0]]).toEqual([4_000])
+    expect(found.seam.joined).toBe(false)
   })
 })

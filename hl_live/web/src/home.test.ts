@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, it } from 'vitest'
 
 import { ApiError, type Api } from './api'
 import { Home } from './home'
+import { MAX_SHOWN, WINDOW_MS } from './stream'
 import { FakeClock, FakeScreen, FakeSocket, settle } from './testing'
 import type { ApiReading, StreamDeclaration } from './types'
 
@@ -73,8 +74,8 @@ const meter = () => home.streams[0]!.devices.get('meter1')!
 const times = () => [...meter().series!.view()[0]]
 
 /** A reading of now reaches Kafka; it is sent to who is connected. */
-function reads(send = true): ApiReading {
-  const reading = { device_id: 'meter1', timestamp: new Date(clock.now()).toISOString(), data: { power_kw: 1 } }
+function reads(send = true, id = 'meter1'): ApiReading {
+  const reading = { device_id: id, timestamp: new Date(clock.now()).toISOString(), data: { power_kw: 1 } }
   house.readings.push(reading)
   if (send) socket().says({ type: 'data', stream: 'energy', ...reading })
   return reading
@@ -197,5 +198,23 @@ describe('Home', () => {
     await clock.pass(1_000)
     expect(home.streams.map(({ name }) => name)).toEqual(['energy', 'solar'])
     expect(socket().stream).toBe('solar')
+  })
+
+  it('makes room for what is there by what has long been silent', async () => {
+    await connect()
+    for (let i = 0; i < 100; i += 1) reads(true, `a${i}`)
+    await screen.paint()
+    expect(home.streams[0]!.shown).toHaveLength(MAX_SHOWN)
+    await clock.pass(WINDOW_MS + 60_000)
+    // All are silent: then that is what there is to see.
+    expect(home.streams[0]!.shown).toHaveLength(MAX_SHOWN)
+    home.retryNow()
+    socket().says({ type: 'subscribed', stream: 'energy' })
+    reads()
+    await screen.paint()
+    expect(home.streams[0]!.shown).toEqual([meter()])
+    expect(home.streams[0]!.gone).toHaveLength(100)
+    expect(meter().series).not.toBeNull()
+    expect(home.streams[0]!.devices.get('a1')!.series).toBeNull()
   })
 })

@@ -201,6 +201,7 @@ export class Home {
     const waiting = this.#waiting
     this.#waiting = []
     for (const { stream, frame } of waiting) stream.applyLive(frame)
+    for (const stream of new Set(waiting.map(({ stream }) => stream))) stream.settle()
     // A page that was hidden painted nothing; its readings' delay would be the time that it was hidden.
     return waiting.filter(({ seen }) => seen).map(({ frame }) => Date.parse(frame.timestamp))
   }
@@ -210,7 +211,7 @@ export class Home {
     // A hidden page gets no frames; its curves go on all the same.
     if (!this.options.screen.visible()) this.#apply()
     this.delay = this.#delays.summary(this.now())
-    for (const stream of this.streams) stream.trim(this.now())
+    for (const stream of this.streams) stream.tick(this.now())
     this.#changed()
     this.options.clock.after(TICK_MS, () => this.#tick())
   }

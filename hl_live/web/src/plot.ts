@@ -49,7 +49,7 @@ export function plotCurve(element: HTMLElement, series: Series, options: CurveOp
   const fromZero = options.unit === 'kW' || options.unit === 'W'
   const hue = () => colour('--hue-now')
   const faint = () => colour('--ink-3')
-  const axis = (low: number, high: number) => axisOf(low, high, fromZero)
+  let lines: number[] = []
 
   return new uPlot(
     {
@@ -69,8 +69,9 @@ export function plotCurve(element: HTMLElement, series: Series, options: CurveOp
         x: { time: true, range: () => [options.moving.current.end - WINDOW_MS, options.moving.current.end] },
         y: {
           range: (_, low, high) => {
-            const { min, max } = axis(low ?? 0, high ?? 1)
-            return [min, max]
+            const axis = axisOf(low ?? 0, high ?? 1, fromZero)
+            lines = axis.lines
+            return [axis.min, axis.max]
           },
         },
       },
@@ -93,8 +94,8 @@ export function plotCurve(element: HTMLElement, series: Series, options: CurveOp
           gap: 8,
           grid: { stroke: () => colour('--line'), width: 1 },
           ticks: { show: false },
-          splits: (_, __, low, high) => axis(low, high).lines,
-          values: (_, lines) => lines.map((line) => tidy(line, options.format)),
+          splits: () => lines,
+          values: (_, shown) => shown.map((line) => tidy(line, options.format)),
         },
       ],
       series: [

@@ -8,8 +8,10 @@ import type { ApiReading, DataFrame, FieldDeclaration, Frame, StreamDeclaration 
 
 /** What a curve shows. */
 export const WINDOW_MS = 10 * 60_000
-/** More curves than this are not drawn: nobody could read them, and each has its past to fetch. */
-export const MAX_CURVES = 24
+/** More devices than this are not shown: nobody could read them, and each curve has its past to fetch. */
+export const MAX_SHOWN = 24
+/** A device that has left the curves' window makes room for those that have not. */
+const GONE_AFTER_MS = WINDOW_MS
 /** A device's clock may be ahead of the service's; its newest reading belongs to the past all the same. */
 const CLOCK_AHEAD_MS = 10 * 60_000
 const MAX_PAGES = 5
@@ -45,7 +47,15 @@ export class Stream {
   loaded = false
   /** Why the past cannot be had right now, for the reader; null when it can. */
   problem: string | null = null
-  #sorted: Device[] = []
+  /** The devices of the page, by name, 2 before 10. */
+  shown: readonly Device[] = []
+  /** Those that have been silent for long, while others are not. */
+  gone: readonly Device[] = []
+  /** How many there are besides. */
+  hidden = 0
+  #goneIds: ReadonlySet<string> = new Set()
+  /** A device came, or came back, since the devices were arranged. */
+  #returned = false
   #looks = 0
   #looking = false
   #again: Timer | null = null
@@ -69,12 +79,21 @@ export class Stream {
     return this.declaration.name
   }
 
-  /** The devices by name, 2 before 10. The same array until there is a new one. */
-  get sorted(): readonly Device[] {
-    if (this.#sorted.length !== this.devices.size) {
-      this.#sorted = [...this.devices.values()].sort((a, b) => BY_NUMBER.compare(a.id, b.id))
-    }
-    return this.#sorted
+  /**
+   * Decides which devices are shown. One that was only ever there for a test does not stand in the way of
+   * the others; but where all are silent, all are shown, for that is what there is to see.
+   */
+  arrange(now: number): void {
+    const sorted = [...this.devices.values()].sort((a, b) => BY_NUMBER.compare(a.id, b.id))
+    const present = sorted.filter((device) => !device.isGone(now, GONE_AFTER_MS))
+    const candidates = present.length === 0 ? sorted : present
+    this.shown = candidates.slice(0, MAX_SHOWN)
+    this.hidden = candidates.length - this.shown.length
+    this.gone = sorted.filter((device) => !candidates.includes(device))
+    this.#goneIds = new Set(this.gone.map(({ id }) => id))
+    this.#returned = false
+    const shown = new Set(this.shown)
+    for (const device of sorted) device.showCurve(shown.has(device))
   }
 
   start(): void {
@@ -90,16 +109,27 @@ export class Stream {
 
   /** Takes a live reading. */
   applyLive(frame: DataFrame): void {
-    const device = this.#deviceOf(frame.device_id)
     const time = Date.parse(frame.timestamp)
     if (Number.isNaN(time)) return
+    this.#returned ||= !this.devices.has(frame.device_id) || this.#goneIds.has(frame.device_id)
+    const device = this.#deviceOf(frame.device_id)
     device.apply({ time, data: frame.data })
     device.seam.live(time)
-    if (device.series !== null && device.seam.open && this.#again === null && !this.#looking) this.#catchUp()
   }
 
-  /** Keeps what the curves show and forgets the rest. */
-  trim(now: number): void {
+  /** After live readings were taken, any number of them: does once what they make necessary. */
+  settle(): void {
+    if (this.#returned) this.arrange(this.host.now())
+    if (this.#again === null && !this.#looking && this.#hasOpenSeam()) this.#catchUp()
+  }
+
+  #hasOpenSeam(): boolean {
+    return this.shown.some((device) => device.series !== null && device.seam.open)
+  }
+
+  /** Keeps what is shown up to date with the time, and forgets what has left the curves. */
+  tick(now: number): void {
+    this.arrange(now)
     for (const device of this.devices.values()) device.dropBefore(now - WINDOW_MS - 60_000)
   }
 
@@ -130,7 +160,7 @@ export class Stream {
     const looksBefore = this.#looks
     try {
       await this.#fetchLatest()
-      await Promise.all([...this.devices.values()].map((device) => this.#fetchPast(device)))
+      await Promise.all(this.shown.map((device) => this.#fetchPast(device)))
       this.problem = null
     } catch (error) {
       this.problem = error instanceof Error ? error.message : String(error)
@@ -139,8 +169,7 @@ export class Stream {
     if (this.#stopped) return
     // A new connection while we looked: this look may have been too early for it.
     if (this.#looks === looksBefore) this.#looks += 1
-    const open = [...this.devices.values()].some((device) => device.series !== null && device.seam.open)
-    if (this.problem !== null || open || this.#looks < MIN_LOOKS) {
+    if (this.problem !== null || this.#hasOpenSeam() || this.#looks < MIN_LOOKS) {
       const waitMs = CATCH_UP_MS[Math.min(this.#looks, CATCH_UP_MS.length - 1)]!
       this.#again = this.host.clock.after(waitMs, () => {
         this.#again = null
@@ -162,6 +191,7 @@ export class Stream {
       }
     }
     this.loaded = true
+    this.arrange(this.host.now())
     this.host.onChange()
   }
 
@@ -188,8 +218,7 @@ export class Stream {
   #deviceOf(id: string): Device {
     let device = this.devices.get(id)
     if (device === undefined) {
-      const curve = this.devices.size < MAX_CURVES ? (this.curveField?.name ?? null) : null
-      device = new Device(id, curve, USUAL_GAP_MS[this.name] ?? UNKNOWN_GAP_MS)
+      device = new Device(id, this.curveField?.name ?? null, USUAL_GAP_MS[this.name] ?? UNKNOWN_GAP_MS)
       this.devices.set(id, device)
     }
     return device

@@ -1,5 +1,5 @@
-import { MAX_CURVES, type Stream } from '../stream'
 import type { Format } from '../format'
+import type { Stream } from '../stream'
 import { DeviceRow } from './DeviceRow'
 import { Section } from './Section'
 
@@ -18,8 +18,7 @@ const HUES = 8
 
 /** A stream's devices one below the other, each with its number and its curve on a common time axis. */
 export function Devices({ stream, title, now, format, hero = false }: DevicesProps) {
-  const shown = stream.sorted.slice(0, MAX_CURVES)
-  const hidden = stream.sorted.length - shown.length
+  const { shown } = stream
   const firstHue = hero ? 0 : hueOf(stream.name)
   return (
     <Section
@@ -27,6 +26,8 @@ export function Devices({ stream, title, now, format, hero = false }: DevicesPro
       title={title === '' ? stream.name : title}
       className={hero ? 'hero' : 'more'}
       thing={hero ? 'meter' : 'device'}
+      now={now}
+      format={format}
     >
       {shown.map((device, index) => (
         <DeviceRow
@@ -40,7 +41,6 @@ export function Devices({ stream, title, now, format, hero = false }: DevicesPro
           last={index === shown.length - 1}
         />
       ))}
-      {hidden > 0 && <p className="empty">And {format.number(hidden, '')} more.</p>}
     </Section>
   )
 }

@@ -14,15 +14,19 @@ interface HeatPumpProps {
   format: Format
 }
 
-const MAX_PUMPS = 12
-
 /** What each heat pump does: its mode, how far it is from its target, compressor and power. */
 export function HeatPump({ stream, now, format }: HeatPumpProps) {
-  const devices = stream.sorted.slice(0, MAX_PUMPS)
   return (
-    <Section stream={stream} title={stream.declaration.title || 'Heat pump'} className="heatpump" thing="heat pump">
-      {devices.map((device) => (
-        <Pump key={device.id} device={device} named={devices.length > 1} now={now} format={format} />
+    <Section
+      stream={stream}
+      title={stream.declaration.title || 'Heat pump'}
+      className="heatpump"
+      thing="heat pump"
+      now={now}
+      format={format}
+    >
+      {stream.shown.map((device) => (
+        <Pump key={device.id} device={device} named={stream.shown.length > 1} now={now} format={format} />
       ))}
     </Section>
   )

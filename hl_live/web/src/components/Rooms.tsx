@@ -13,18 +13,15 @@ interface RoomsProps {
   format: Format
 }
 
-const MAX_ROOMS = 60
-
 /** The rooms on one common scale of temperature, so that the cold one is seen before a number is read. */
 export function Rooms({ stream, now, format }: RoomsProps) {
-  const rooms = stream.sorted
-    .slice(0, MAX_ROOMS)
+  const rooms = stream.shown
     .map((device) => ({ device, name: roomOf(device) }))
     .sort((a, b) => a.name.localeCompare(b.name))
   const temperatures = rooms.flatMap(({ device }) => temperatureOf(device) ?? [])
   const [low, high] = rangeAround(temperatures, 2, 6)
   return (
-    <Section stream={stream} title="Rooms" className="rooms" thing="room">
+    <Section stream={stream} title="Rooms" className="rooms" thing="room" now={now} format={format}>
       <table>
         <thead>
           <tr>
