@@ -1,6 +1,5 @@
 """`hl simulate`: a plausible home, a load, or a history, through real MQTT."""
 
-import os
 import signal
 import sys
 import threading
@@ -19,7 +18,8 @@ from hl_platform.core.settings import load_settings
 from hl_platform.simulator.home import SECOND_US, STREAMS, UNIX, home_devices, load_devices
 from hl_platform.simulator.progress import show_progress
 from hl_platform.simulator.runner import Limits, Pace, run_plan
-from hl_platform.simulator.schedule import plan_home, plan_load
+from hl_platform.simulator.schedule import plan_home, plan_load, repeat_when_heard
+from hl_platform.stack.connection import command_environment
 
 DEFAULT_LOAD_DEVICES = 50
 # How long to wait for the last acknowledgements, in seconds: patiently at the end of a plan, shortly when
@@ -97,7 +97,7 @@ def simulate(seed: int | None, **given: object) -> None:
     if options.start is not None and options.start > datetime.now(UTC):
         raise click.UsageError(f"--start {options.start.isoformat()} is in the future.")
     try:
-        settings = load_settings(os.environ)
+        settings = load_settings(command_environment())
         configure_logging(settings.log)
         with _stop_on_signals() as stop:
             publisher = MqttPublisher(settings.mqtt, "simulator", stop)
@@ -118,6 +118,10 @@ def _publish(options: Options, seed: int, publisher: MqttPublisher, stop: thread
     if options.rate is None and options.devices is None:
         devices = [device for device in home_devices(seed) if device.stream in options.streams]
         plan = plan_home(devices, start_us)
+        if options.start is None:
+            plan = repeat_when_heard(
+                plan, devices, lambda: (publisher.acknowledged - publisher.unheard, publisher.unheard)
+            )
     else:
         n_devices = options.devices or DEFAULT_LOAD_DEVICES
         devices = load_devices(seed, n_devices, options.streams, options.prefix)

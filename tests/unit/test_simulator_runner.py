@@ -2,6 +2,7 @@
 
 import threading
 from itertools import islice, pairwise
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from hl_platform.simulator.command import simulate
 from hl_platform.simulator.home import SECOND_US, Device, home_devices, load_devices
 from hl_platform.simulator.runner import Limits, Pace, run_plan
-from hl_platform.simulator.schedule import plan_home, plan_load
+from hl_platform.simulator.schedule import plan_home, plan_load, repeat_when_heard
 
 START_US = 1_767_456_000 * SECOND_US
 starts = st.integers(START_US, START_US + 10**9)
@@ -119,6 +120,30 @@ def test_a_load_goes_around_its_devices() -> None:
     ]
 
 
+def test_a_home_that_nobody_heard_speaks_again_once_somebody_listens() -> None:
+    devices = home_devices(1)
+    n_told = 0
+
+    def counts() -> tuple[int, int]:
+        # Nobody hears the first twelve.
+        return (max(0, n_told - 12), min(12, n_told))
+
+    told = []
+    for moment in islice(repeat_when_heard(plan_home(devices, START_US), devices, counts), 40):
+        n_told += 1
+        told.append(moment)
+    again = [index for index, (_, device) in enumerate(told) if device.device_id == "office"]
+    assert again[0] == 7
+    assert 12 < again[1] <= 21
+    assert len({(due_us, device.device_id) for due_us, device in told}) == 40
+
+
+def test_a_home_that_was_heard_at_once_does_not_repeat_itself() -> None:
+    devices = home_devices(1)
+    plan = list(islice(plan_home(devices, START_US), 40))
+    assert list(islice(repeat_when_heard(plan, devices, lambda: (1, 0)), 41)) == plan
+
+
 def test_the_home_publishes_as_time_passes() -> None:
     n, publisher, clock = run(limits=Limits(end_us=START_US + 10 * SECOND_US), speed=1.0)
     # Eight at the start, then nine and ten of the meters, and everything else once.
@@ -203,7 +228,9 @@ def test_a_wrong_option_is_answered_with_what_is_right(arguments: list[str], say
     assert says in result.output
 
 
-def test_without_an_address_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_address_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # No stack runs in an empty directory, whatever runs on this machine.
+    monkeypatch.setenv("HL_DATA_DIR", str(tmp_path))
     monkeypatch.delenv("HL_MQTT__HOST", raising=False)
     result = CliRunner().invoke(simulate, ["--count", "1"])
     assert result.exit_code == 2

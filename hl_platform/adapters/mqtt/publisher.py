@@ -32,6 +32,8 @@ LOW_WATER = MAX_UNACKNOWLEDGED // 2
 DEFAULT_RECEIVE_MAXIMUM = 65_535
 # MQTT 5.0, 3.2.2.2: bad user name or password; not authorized.
 REFUSED_FOR_GOOD = (0x86, 0x87)
+# MQTT 5.0, 3.4.2.1: accepted, and there was nobody to give it to.
+NO_MATCHING_SUBSCRIBERS = 0x10
 # Seconds after which a connection without CONNACK is given up.
 CONNACK_TIMEOUT_S = 5.0
 # So that a stop is noticed while nothing else happens, in seconds.
@@ -64,6 +66,8 @@ class MqttPublisher:
         # Written by the connection's thread only.
         self.acknowledged = 0
         self.rejected = 0
+        # Acknowledged, and nobody was subscribed: brokers that do not tell leave it at zero.
+        self.unheard = 0
         self._under_way = 0
         self._receive_maximum = DEFAULT_RECEIVE_MAXIMUM
         self._connected = False
@@ -279,3 +283,4 @@ class MqttPublisher:
             log.warning("mqtt_publish_rejected", reason=str(reason), n_rejected=self.rejected)
         else:
             self.acknowledged += 1
+            self.unheard += reason.value == NO_MATCHING_SUBSCRIBERS

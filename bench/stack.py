@@ -1,0 +1,56 @@
+"""The running stack, as the measurements find it."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import psycopg
+from rich.console import Console
+
+from hl_platform.adapters.postgres.connection import connect
+from hl_platform.core.errors import ConfigError
+from hl_platform.core.settings import Settings, load_settings
+from hl_platform.core.streams import Stream
+from hl_platform.stack.connection import command_environment
+from hl_platform.streams import load_streams
+
+# Beside the interpreter that runs the measurement.
+HL = Path(sys.executable).with_name("hl")
+
+
+class RunningStack:
+    """Addresses and declarations of what `hl up` runs here.
+
+    Raises:
+        ConfigError: nothing runs, and no address of a database is set.
+    """
+
+    def __init__(self) -> None:
+        self.environment = command_environment()
+        self.settings: Settings = load_settings(self.environment)
+        if self.settings.database.url is None:
+            raise ConfigError("No running hl was found. Run `hl up`, or set the HL_ addresses of a stack.")
+        self.streams: dict[str, Stream] = load_streams(self.settings.streams_dir)
+
+    @property
+    def live_address(self) -> str:
+        """Host and port of the live service."""
+        return f"{self.settings.live.host}:{self.settings.live.port}"
+
+    def connect(self, *, read_only: bool = True) -> psycopg.Connection:
+        """A connection as the reader, or as the owner."""
+        owner = self.settings.database.url
+        assert owner is not None
+        url = (self.settings.database.read_url or owner) if read_only else owner
+        return connect(url, application_name="hl-bench")
+
+
+def console() -> Console:
+    """Where results go: as wide as the terminal, and wide enough for every table elsewhere."""
+    return Console(width=None if sys.stdout.isatty() else 140)
+
+
+def percentiles(values: Iterable[float]) -> tuple[float, float, float]:
+    """Median, 99th percentile and maximum: values that were measured, nothing in between."""
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))], ordered[-1]
