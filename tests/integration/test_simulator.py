@@ -146,12 +146,14 @@ def publishing(port: int, stop: threading.Event | None = None) -> Iterator[MqttP
         publisher.close()
 
 
-def simulate(broker: EmbeddedMosquitto, *arguments: str) -> "subprocess.Popen[str]":
+def simulate(
+    broker: EmbeddedMosquitto, *arguments: str, stderr: int = subprocess.DEVNULL
+) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "hl_platform.simulator", *arguments],
         env={**os.environ, "HL_MQTT__HOST": broker.host, "HL_MQTT__PORT": str(broker.port)},
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=stderr,
         text=True,
     )
 
@@ -184,6 +186,27 @@ def test_the_home_publishes_every_device_at_once_and_stops_when_asked(
     assert rejected == 0
     payload = json.loads(messages[0][1])
     assert set(payload) == {"timestamp", "total_energy_kwh", "power_kw", "voltage", "current"}
+
+
+def test_a_home_that_starts_before_anybody_listens_tells_every_device_later(
+    own_mosquitto: EmbeddedMosquitto,
+) -> None:
+    process = simulate(own_mosquitto, stderr=subprocess.PIPE)
+    try:
+        assert process.stderr is not None
+        # The first readings follow at once, to nobody.
+        assert "mqtt_connected" in process.stderr.readline()
+        with publishing(own_mosquitto.port) as watcher:
+            watcher.publish("homelab/energy/meter1", b"{}")
+            assert watcher.drain(PATIENCE_S)
+            assert watcher.unheard == 1
+        with subscribed(own_mosquitto, "homelab/temperature/#") as subscriber:
+            assert {topic for topic, _ in subscriber.take(5)} == {
+                f"homelab/temperature/{room}" for room in ROOMS
+            }
+    finally:
+        process.terminate()
+        process.communicate(timeout=PATIENCE_S)
 
 
 def test_a_load_sends_exactly_its_count_spread_over_its_devices(own_mosquitto: EmbeddedMosquitto) -> None:
