@@ -119,7 +119,7 @@ def test_a_request_for_another_host_is_refused(client: Client) -> None:
     assert client.get("/api/v1/streams", headers={"Host": "evil.example"}).status_code == 421
 
 
-@pytest.mark.parametrize("path", ["/", "/health", "/docs", "/nothing", "/api/v1/energy/raw"])
+@pytest.mark.parametrize("path", ["/", "/api/v1/streams", "/docs", "/nothing", "/api/v1/energy/raw"])
 def test_every_answer_carries_the_security_headers(client: Client, path: str) -> None:
     headers = client.get(path).headers
     assert "default-src 'none'" in headers["content-security-policy"]

@@ -185,6 +185,8 @@ class ReadingQueries:
             min_size=1,
             max_size=MAX_CONNECTIONS,
             timeout=CONNECTION_WAIT_S,
+            # Within it the pool's waits double; after it the next request tries at once.
+            reconnect_timeout=CONNECTION_WAIT_S,
             # A restart of the server costs no request: a dead connection is found before it is used.
             check=AsyncConnectionPool.check_connection,
             open=False,
