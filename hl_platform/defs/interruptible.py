@@ -2,14 +2,18 @@
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import TypeVar
 
 import dagster as dg
 
 T = TypeVar("T")
 
-# Interrupts are raised between two calls; a longer one would delay the answer to a termination.
+# What Dagster's termination and an operating system's shutdown send.
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# A signal's handler runs between two joins at the latest.
 JOIN_S = 0.25
 
 
@@ -36,22 +40,34 @@ def run_interruptibly(body: Callable[[threading.Event], T]) -> T:
             failure.append(exc)
 
     thread = threading.Thread(target=work, name="service", daemon=True)
-    thread.start()
-    try:
-        _join(thread)
-    except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
-        # The process ends after this, so nobody needs these signals again. A second one would break into
-        # the flush, or into Dagster's last event.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        stop.set()
-        _join(thread)
-        raise
+    with _setting_on_signals(stop):
+        thread.start()
+        while thread.is_alive():
+            thread.join(timeout=JOIN_S)
     if failure:
         raise failure[0]
+    if stop.is_set():
+        raise dg.DagsterExecutionInterruptedError
     return outcome[0]
 
 
-def _join(thread: threading.Thread) -> None:
-    while thread.is_alive():
-        thread.join(timeout=JOIN_S)
+@contextmanager
+def _setting_on_signals(stop: threading.Event) -> Iterator[None]:
+    """Signals set the event and do nothing else.
+
+    Dagster's own handler raises, and a termination signals more than once: the second exception would break
+    into the handling of the first.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    before = [(number, signal.signal(number, handle)) for number in SIGNALS]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
+from hl_platform.adapters.log_output import configure_logging
 from hl_platform.core.settings import Settings
 from hl_platform.core.streams import Stream
 from hl_platform.defs.interruptible import run_interruptibly
@@ -40,6 +41,7 @@ def build_job(service: Service, settings: Settings) -> dg.JobDefinition:
 
     @dg.op(name=f"run_{name}", description=WHAT[service.stage], out=dg.Out(dg.Nothing))
     def body(context: dg.OpExecutionContext) -> None:
+        configure_logging(settings.log)
         report = run_interruptibly(lambda stop: run_service(settings, service, context.run_id, stop))
         if ended_by_others(context.instance, context.run_id):
             # Ended through the lease while Dagster could not reach us: not a success.
