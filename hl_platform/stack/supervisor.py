@@ -17,6 +17,7 @@ from hl_platform.core.errors import HlError, TransientError
 from hl_platform.core.settings import Settings
 from hl_platform.stack.addresses import resolve_environment
 from hl_platform.stack.connection import write_connection
+from hl_platform.stack.guard import Guard
 from hl_platform.stack.keeper import Keeper
 from hl_platform.stack.layout import Layout
 from hl_platform.stack.lock import DataDirLock
@@ -63,10 +64,11 @@ class Stack:
         self._layout = layout
         self._audience = audience
         self._lock = DataDirLock(layout.data_dir)
+        self._guard = Guard()
         self._keepers: dict[str, Keeper] = {}
         self._steps: dict[str, ProgramState] = {}
         self._phase = "starting"
-        self._guard = threading.RLock()
+        self._changing = threading.RLock()
         self._environment = environment
         self.settings = settings
 
@@ -79,7 +81,10 @@ class Stack:
         self._lock.acquire()
         self.settings, environment = resolve_environment(self._given, self._layout, self._environment)
         write_connection(self._layout, environment)
-        plan = plan_stack(self._given, self.settings, self._layout, environment, self._lock.descriptor)
+        lock = self._lock.descriptor
+        self._guard.start(self._layout.logs, lock)
+        marked = {**environment, **self._guard.environment}
+        plan = plan_stack(self._given, self.settings, self._layout, marked, lock)
         # The code server only loads the definitions: it can do so while the servers start.
         servers = self._start([*plan.servers, plan.code_server])
         self._await_ready(servers[:-1], stop)
@@ -112,12 +117,13 @@ class Stack:
             for name in group:
                 if name in self._keepers:
                     self._keepers[name].wait_stopped()
+        self._guard.stop()
         clear(self._layout)
         self._lock.release()
 
     def set_audience(self, audience: Audience) -> None:
         """Tells someone else from now on."""
-        with self._guard:
+        with self._changing:
             self._audience = audience
 
     def kill(self) -> None:
@@ -210,7 +216,7 @@ class Stack:
         self._audience.tell(message, lines)
 
     def _changed(self) -> None:
-        with self._guard:
+        with self._changing:
             states = [keeper.state for keeper in self._keepers.values()]
             at = len(states) - (1 if SIMULATOR in self._keepers else 0)
             states[at:at] = self._steps.values()
