@@ -172,6 +172,11 @@ class DagsterStack:
         ticks = self.sensor(sensor)["sensorState"]["ticks"]
         return str(ticks[0]["skipReason"] or "") if ticks else ""
 
+    def figures(self, *path: str) -> dict[str, int | None]:
+        """What the page shows for an asset."""
+        found = self.ask(FIGURES, path=path)["assetOrError"].get("assetMaterializations", [])
+        return {entry["label"]: entry.get("intValue") for each in found for entry in each["metadataEntries"]}
+
     def carries(self, device_id: str) -> None:
         """Returns once a reading published from now on is a row."""
 
@@ -258,7 +263,7 @@ SENSOR = f"""
 query Sensor($sensor: String!) {{ sensorOrError(sensorSelector: {{{SELECTOR}, sensorName: $sensor}}) {{
   ... on Sensor {{ sensorState {{ id status ticks(limit: 1) {{ status skipReason timestamp }} }} }} }} }}
 """
-ASSETS = """
-query Assets { assetNodes { assetKey { path } groupName kinds
-  assetMaterializations(limit: 1) { metadataEntries { label ... on IntMetadataEntry { intValue } } } } }
+FIGURES = """
+query Figures($path: [String!]!) { assetOrError(assetKey: {path: $path}) { ... on Asset {
+  assetMaterializations(limit: 1) { metadataEntries { label ... on IntMetadataEntry { intValue } } } } } }
 """

@@ -5,8 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import dagster as dg
 import msgspec
+import structlog
 
-from hl_platform.adapters.postgres.health_reader import read_health
+from hl_platform.adapters.kafka.lag import read_lag
+from hl_platform.adapters.postgres.health_reader import Health, read_health
 from hl_platform.core.errors import TransientError
 from hl_platform.core.settings import Settings
 from hl_platform.core.streams import Stream
@@ -16,6 +18,8 @@ from hl_platform.defs.services import job_name_of
 from hl_platform.pipeline.database import require_database
 from hl_platform.pipeline.health import CHECKS, Check, Shown, StreamHealth, judge, plan_events
 from hl_platform.pipeline.services import Service, plan_services
+
+log = structlog.get_logger()
 
 LOOK_EVERY_S = 30
 KEYS = {"mqtt": mqtt_key, "kafka": kafka_key, "dead_letters": dead_letter_key, "table": table_key}
@@ -43,14 +47,15 @@ def build_sensor(settings: Settings, streams: Mapping[str, Stream]) -> dg.Sensor
     )
     def show_health(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         try:
-            judged = look(settings, streams, context.instance)
+            health = read_health(require_database(settings), streams.values())
         except TransientError as exc:
             return dg.SkipReason(f"The database cannot be reached: {exc}")
-        shown = decode_cursor(context.cursor)
-        figures, checks, after = plan_events(judged, shown, time.time())
-        by_name = {health.stream: health for health in judged}
+        judged = judge_all(health, settings, streams, context.instance)
+        figures, checks, after = plan_events(judged, decode_cursor(context.cursor), time.time())
+        lag = lag_of(health, settings) if figures else {}
+        by_name = {each.stream: each for each in judged}
         events: list[dg.AssetMaterialization | dg.AssetCheckEvaluation] = [
-            *(_materialization(streams[name], place, by_name[name]) for name, place in figures),
+            *(_materialization(streams[name], place, by_name[name], lag) for name, place in figures),
             *(_evaluation(streams[name], check) for name, check in checks),
         ]
         return dg.SensorResult(asset_events=events, cursor=msgspec.json.encode(after).decode())
@@ -71,38 +76,39 @@ def build_checks(
         ],
     )
     def check_stream(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        for health in look(settings, {stream.name: stream}, context.instance, among=streams):
-            for check in health.checks:
-                yield dg.AssetCheckResult(
-                    passed=check.passed,
-                    check_name=check.name,
-                    asset_key=KEYS[check.place](stream),
-                    severity=dg.AssetCheckSeverity.WARN,
-                    description=check.explanation,
-                )
+        health = read_health(require_database(settings), streams.values())
+        judged = judge_all(health, settings, streams, context.instance)
+        for check in next(each for each in judged if each.stream == stream.name).checks:
+            yield dg.AssetCheckResult(
+                passed=check.passed,
+                check_name=check.name,
+                asset_key=KEYS[check.place](stream),
+                severity=dg.AssetCheckSeverity.WARN,
+                description=check.explanation,
+            )
 
     return check_stream
 
 
-def look(
-    settings: Settings,
-    streams: Mapping[str, Stream],
-    instance: dg.DagsterInstance,
-    *,
-    among: Mapping[str, Stream] | None = None,
+def judge_all(
+    health: Health, settings: Settings, streams: Mapping[str, Stream], instance: dg.DagsterInstance
 ) -> list[StreamHealth]:
-    """The health of streams now.
-
-    Args:
-        settings: with the address of the database.
-        streams: to judge.
-        instance: asked for runs that a person terminated.
-        among: all declared streams, where `streams` are not all of them.
-    """
-    services = plan_services(settings, among or streams)
-    health = read_health(require_database(settings), streams.values())
+    """The health of every stream, knowing which services a person has stopped."""
+    services = plan_services(settings, streams)
     stopped = stopped_by_person(services, instance)
     return [judge(health, stream, services, stopped) for stream in streams.values()]
+
+
+def lag_of(health: Health, settings: Settings) -> dict[str, int]:
+    """Records that each consumer group of a sink has still to read; empty while Kafka is away.
+
+    The only place where a sensor asks Kafka: every few minutes, with a time-out of seconds.
+    """
+    try:
+        return read_lag(settings.kafka, (), health.next_offsets) if health.next_offsets else {}
+    except TransientError as exc:
+        log.info("lag_unknown", error=str(exc))
+        return {}
 
 
 def stopped_by_person(services: Sequence[Service], instance: dg.DagsterInstance) -> dict[str, str]:
@@ -119,8 +125,13 @@ def decode_cursor(cursor: str | None) -> Shown:
         return Shown()
 
 
-def _materialization(stream: Stream, place: str, health: StreamHealth) -> dg.AssetMaterialization:
-    return dg.AssetMaterialization(KEYS[place](stream), metadata=dict(health.figures[place]))
+def _materialization(
+    stream: Stream, place: str, health: StreamHealth, lag: Mapping[str, int]
+) -> dg.AssetMaterialization:
+    figures = dict(health.figures[place])
+    if place == "table" and stream.consumer_group in lag:
+        figures["lag"] = lag[stream.consumer_group]
+    return dg.AssetMaterialization(KEYS[place](stream), metadata=figures)
 
 
 def _evaluation(stream: Stream, check: Check) -> dg.AssetCheckEvaluation:

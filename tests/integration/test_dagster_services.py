@@ -202,6 +202,12 @@ def test_run_that_outlived_the_code_server_is_replaced_when_killed(stack: Dagste
     stack.carries("after-killed-orphan")
 
 
+def test_table_shows_live_figures(stack: DagsterStack) -> None:
+    figures = eventually(lambda: stack.figures("postgres", "energy_readings"), patience_s=START_S)
+    assert figures["inserted"]
+    assert figures["lag"] is not None
+
+
 def _n_rows(stack: DagsterStack, device_id: str) -> int:
     return int(stack.house.query("select count(*) from {energy} where device_id = %s", device_id)[0][0])
 

@@ -14,16 +14,20 @@ log = structlog.get_logger()
 BATCH_ROWS = 5_000
 
 # The newest event of its kind stays, since the page shows it; one of an asset's partition stays, since it is
-# what makes the partition count as materialized.
+# what makes the partition count as materialized. An answer to a check goes with its record below.
 FORGET_EVENTS = """
 -- forget_events: one batch of old events without a run, and their tags
 with doomed as (
     select id from event_logs as old
     where run_id = '' and partition is null
       and "timestamp" < timezone('utc', now()) - make_interval(days => %(days)s)
-      and exists (select from event_logs as newer
-                  where newer.asset_key = old.asset_key and newer.dagster_event_type = old.dagster_event_type
-                    and newer.id > old.id)
+      and case when dagster_event_type = 'ASSET_CHECK_EVALUATION' then
+              not exists (select from asset_check_executions where evaluation_event_storage_id = old.id)
+          else
+              exists (select from event_logs as newer
+                      where newer.asset_key = old.asset_key
+                        and newer.dagster_event_type = old.dagster_event_type and newer.id > old.id)
+          end
     limit %(limit)s
 ), tags as (
     delete from asset_event_tags where event_id in (select id from doomed)
@@ -60,7 +64,7 @@ def forget_runless_events(dagster_url: str, *, days: int) -> int:
     """
     n_deleted = 0
     with connect(dagster_url, application_name="hl-housekeeping") as conn, translated():
-        for statement in (FORGET_EVENTS, FORGET_CHECKS):
+        for statement in (FORGET_CHECKS, FORGET_EVENTS):
             while True:
                 n = conn.execute(statement, {"days": days, "limit": BATCH_ROWS}).rowcount
                 n_deleted += n

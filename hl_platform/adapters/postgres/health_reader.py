@@ -38,6 +38,11 @@ left join pg_stat_user_tables as s on s.relid = p.relid
 where p.isleaf
 """
 
+READ_OFFSETS = """
+-- read_next_offsets: where each consumer group that keeps its position here continues
+select consumer_group, kafka_topic, kafka_partition, next_offset from hl.offsets
+"""
+
 
 class ServiceHealth(NamedTuple):
     """A row of hl.leases, its heartbeat as an age in seconds."""
@@ -85,11 +90,13 @@ class Health(NamedTuple):
         services: by name.
         accounts: by stage and stream.
         tables: by stream.
+        next_offsets: by (consumer group, Kafka topic, Kafka partition).
     """
 
     services: Mapping[str, ServiceHealth]
     accounts: Mapping[tuple[str, str], StageAccount]
     tables: Mapping[str, TableSize]
+    next_offsets: Mapping[tuple[str, str, int], int]
 
     def account(self, stage: str, stream: str) -> StageAccount:
         """The account of a stream in a stage; all zero before its first reading."""
@@ -112,4 +119,5 @@ def read_health(url: str, streams: Iterable[Stream]) -> Health:
             for stream in streams:
                 row = cursor.execute(READ_TABLE, {"table": f"public.{stream.table}"}).fetchone()
                 tables[stream.name] = row or TableSize(0, 0)
-    return Health(services, accounts, tables)
+        offsets = {(group, topic, partition): n for group, topic, partition, n in conn.execute(READ_OFFSETS)}
+    return Health(services, accounts, tables, offsets)
