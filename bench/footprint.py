@@ -4,6 +4,7 @@ import argparse
 import json
 import subprocess
 import time
+from collections import Counter
 from typing import NamedTuple
 
 import psutil
@@ -32,7 +33,18 @@ def service_pids(stack: RunningStack) -> dict[str, int]:
         [str(HL), "status", "--json"], env=stack.environment, stdout=subprocess.PIPE, check=True
     )
     services = json.loads(done.stdout)["services"]
-    return {service["name"]: service["pid"] for service in services if service["pid"]}
+    pids = {service["name"]: service["pid"] for service in services if service["pid"]}
+    return with_supervisor(pids)
+
+
+def with_supervisor(pids: dict[str, int]) -> dict[str, int]:
+    """The pids and that of `hl up` itself, which no status lists: the parent of most of them."""
+    parents = Counter(psutil.Process(pid).ppid() for pid in pids.values() if psutil.pid_exists(pid))
+    for pid, _ in parents.most_common():
+        # 1 has adopted what lost its parent; a service that is a parent is counted already.
+        if pid > 1 and pid not in pids.values():
+            return {"hl up": pid, **pids}
+    return pids
 
 
 def families(pids: dict[str, int]) -> dict[str, list[psutil.Process]]:
