@@ -5,13 +5,11 @@ from collections.abc import Sequence
 
 from hl_live.schemas import Check, Health
 from hl_live.service import LiveService
-from hl_platform.adapters.kafka.feed_reader import FeedState
+from hl_platform.adapters.kafka.feed_reader import KAFKA_SILENT_S, FeedState, lag_of
 from hl_platform.adapters.postgres.readings import LeaseRow
 from hl_platform.core.errors import HlError, TransientError
 
 DATABASE_S = 1.0
-# Kafka is asked every five seconds; two misses in a row are an outage.
-KAFKA_SILENT_S = 12.0
 # A service that was lost longer ago than this has been replaced by one of another name.
 FORGET_S = 3600.0
 STAGES = ("bridge", "sink")
@@ -40,12 +38,12 @@ def plan_kafka_check(state: FeedState) -> Check:
     """What the feed's reader says of Kafka."""
     if state.contact_age_s is None:
         return Check(status="degraded", detail="not reached yet")
-    age_s, lag = round(state.contact_age_s, 3), sum(state.lag.values())
+    age_s, lag = round(state.contact_age_s, 3), lag_of(state.positions, state.ends)
     if age_s > KAFKA_SILENT_S:
         return Check(status="degraded", detail="does not answer", age_s=age_s, lag=lag)
-    if not state.n_partitions:
+    if not state.positions:
         return Check(status="degraded", detail="the Kafka topics are not there yet", age_s=age_s)
-    return Check(status="ok", detail=f"reads {state.n_partitions} partitions", age_s=age_s, lag=lag)
+    return Check(status="ok", detail=f"reads {len(state.positions)} partitions", age_s=age_s, lag=lag)
 
 
 def plan_stage_check(stage: str, leases: Sequence[LeaseRow], stale_after_s: float) -> Check:

@@ -2,21 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import msgspec
-import structlog
 
 from hl_live.threads import in_thread
-from hl_platform.adapters.kafka.lag import LagReader
+from hl_platform.adapters.kafka.feed_reader import KAFKA_SILENT_S, FeedState, lag_of
 from hl_platform.adapters.postgres.connection import connect
 from hl_platform.adapters.postgres.status import PipelineStatus, read_status
-from hl_platform.core.errors import TransientError
-from hl_platform.core.settings import Settings
-from hl_platform.core.streams import Stream
-
-log = structlog.get_logger()
 
 # Stages write about twice a second; asking more often than this would only cost.
 FRESH_S = 1.0
@@ -56,15 +49,14 @@ class PipelineReader:
 
     Args:
         url: of the database.
-        settings: where Kafka is.
-        streams: whose groups are looked at.
+        groups: by Kafka topic, the group under which the feed shows its position.
+        feed: what the feed's reader knows now.
     """
 
-    def __init__(self, url: str, settings: Settings, streams: Iterable[Stream]) -> None:
+    def __init__(self, url: str, groups: Mapping[str, str], feed: Callable[[], FeedState]) -> None:
         self._url = url
-        self._settings = settings
-        self._streams = list(streams)
-        self._lag_reader: LagReader | None = None
+        self._groups = groups
+        self._feed = feed
         self._lock = asyncio.Lock()
         self._known: PipelineView | None = None
         self._read_at = 0.0
@@ -77,21 +69,34 @@ class PipelineReader:
         """
         async with self._lock:
             if self._known is None or time.monotonic() - self._read_at > FRESH_S:
-                document = await in_thread(self._read)
+                status = await in_thread(self._read_status)
+                lag = plan_lag(status.next_offsets, self._feed(), self._groups)
+                document = {**status.document(lag or {}), "lag": lag}
                 self._known, self._read_at = msgspec.convert(document, PipelineView), time.monotonic()
             return self._known
 
-    def _read(self) -> dict[str, Any]:
+    def _read_status(self) -> PipelineStatus:
         with connect(self._url, application_name="hl-live-status") as conn:
-            status = read_status(conn)
-        lag = self._read_lag(status)
-        return {**status.document(lag or {}), "lag": lag}
+            return read_status(conn)
 
-    def _read_lag(self, status: PipelineStatus) -> dict[str, int] | None:
-        try:
-            if self._lag_reader is None:
-                self._lag_reader = LagReader(self._settings.kafka, self._streams)
-            return self._lag_reader.read(status.next_offsets)
-        except TransientError as exc:
-            log.warning("lag_unknown", error=str(exc))
-            return None
+
+def plan_lag(
+    next_offsets: Mapping[tuple[str, str, int], int], feed: FeedState, groups: Mapping[str, str]
+) -> dict[str, int] | None:
+    """Records that each consumer group has still to read; None while Kafka does not tell where topics end.
+
+    The ends are those that the feed's own reading is told, so that no request to Kafka is needed.
+
+    Args:
+        next_offsets: of the sinks, by (consumer group, Kafka topic, Kafka partition).
+        feed: positions of the feed, and the ends.
+        groups: by Kafka topic, the feed's group.
+    """
+    if feed.contact_age_s is None or feed.contact_age_s > KAFKA_SILENT_S:
+        return None
+    positions: dict[str, dict[tuple[str, int], int]] = {}
+    for (group, kafka_topic, number), offset in next_offsets.items():
+        positions.setdefault(group, {})[kafka_topic, number] = offset
+    for place, offset in feed.positions.items():
+        positions.setdefault(groups[place[0]], {})[place] = offset
+    return {group: lag_of(places, feed.ends) for group, places in sorted(positions.items())}

@@ -49,14 +49,10 @@ class LiveService:
         self.stats = StageStats()
         self.fanout = Fanout(lambda delay_ms: self.stats.delay("device_to_frame", delay_ms))
         self.queries = ReadingQueries(settings.database.read_url or url, "hl-live")
-        self.pipeline = PipelineReader(settings.database.read_url or url, settings, streams.values())
         self._suffix = f"-{settings.live.instance}" if settings.live.instance else ""
-        self.reader = FeedReader(
-            settings.kafka,
-            {stream.kafka_topic: stream.feed_group + self._suffix for stream in streams.values()},
-            f"hl-live{self._suffix}",
-            self._on_records,
-        )
+        groups = {stream.kafka_topic: stream.feed_group + self._suffix for stream in streams.values()}
+        self.reader = FeedReader(settings.kafka, groups, f"hl-live{self._suffix}", self._on_records)
+        self.pipeline = PipelineReader(settings.database.read_url or url, groups, self.reader.state)
         self._heart = Heart(url, settings, self.stats)
         self._decoders = {
             stream.kafka_topic: (stream, ReadingDecoder(stream, settings.reading))

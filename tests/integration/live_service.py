@@ -64,6 +64,7 @@ class LiveProcess:
         }
         self.streams = load_streams(str(declarations))
         self.process: subprocess.Popen[bytes] | None = None
+        self._stopped = False
         self._producer = Producer({"bootstrap.servers": kafka, "linger.ms": 1, "log_level": 0})
 
     @property
@@ -98,13 +99,18 @@ class LiveProcess:
     def stop(self) -> int:
         """Asks the service to end; returns its exit code."""
         assert self.process is not None
+        self._stopped = True
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=PATIENCE_S)
 
     def close(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        """Ends the service; fails if it has ended without being asked."""
+        if self.process is None or self._stopped:
+            return
+        code = self.process.poll()
+        self.process.kill()
+        self.process.wait()
+        assert code is None, f"the service ended with {code}:\n{self.log()}"
 
     def get(self, path: str, **params: Any) -> httpx.Response:  # noqa: ANN401 - as httpx takes them
         return httpx.get(f"http://127.0.0.1:{self.port}{path}", params=params, timeout=PATIENCE_S)

@@ -215,10 +215,10 @@ def test_a_page_from_elsewhere_may_not_open_the_feed(origin: str | None, *, allo
 @pytest.mark.parametrize(
     ("state", "status"),
     [
-        (FeedState(None, 0, {}, {}), "degraded"),
-        (FeedState(3.0, 6, {"t": 5}, {}), "ok"),
-        (FeedState(30.0, 6, {}, {}), "degraded"),
-        (FeedState(3.0, 0, {}, {}), "degraded"),
+        (FeedState(None, {}, {}, {}), "degraded"),
+        (FeedState(3.0, {("t", 0): 5}, {("t", 0): 7}, {}), "ok"),
+        (FeedState(30.0, {("t", 0): 5}, {}, {}), "degraded"),
+        (FeedState(3.0, {}, {}, {}), "degraded"),
     ],
 )
 def test_kafka_is_well_when_it_has_answered_lately(state: FeedState, status: str) -> None:

@@ -8,22 +8,19 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import structlog
 from confluent_kafka import (
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Message,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
 
-from hl_platform.adapters.kafka.config import admin_client, client_config
+from hl_platform.adapters.kafka.config import client_config
 from hl_platform.adapters.kafka.errors import translate
 from hl_platform.core.backoff import Backoff
 from hl_platform.core.settings import KafkaSettings
@@ -32,7 +29,10 @@ log = structlog.get_logger()
 
 # How often new topics and partitions are looked for; also what `contact_age_s` is at most while all is well.
 LOOK_S = 5.0
+# Two looks in a row without an answer are an outage.
+KAFKA_SILENT_S = 12.0
 COMMIT_S = 5.0
+MEASURE_S = 0.5
 # An answer of a living broker takes milliseconds; longer waits would only delay the stop.
 REQUEST_S = 1.0
 # Bounds the memory of a batch and the time until its first reading is shown.
@@ -58,15 +58,20 @@ class FeedState(NamedTuple):
 
     Args:
         contact_age_s: seconds since Kafka last answered; None when it never did.
-        n_partitions: how many partitions are read.
-        lag: records that are on Kafka and not read yet, by topic.
+        positions: next offset to read of each (topic, partition).
+        ends: where each ends, as far as Kafka has told lately.
         started_at: next offset of each (topic, partition) when it was first read.
     """
 
     contact_age_s: float | None
-    n_partitions: int
-    lag: Mapping[str, int]
+    positions: Mapping[Place, int]
+    ends: Mapping[Place, int]
     started_at: Mapping[Place, int]
+
+
+def lag_of(positions: Mapping[Place, int], ends: Mapping[Place, int]) -> int:
+    """Records from these positions to the ends, as far as those are known."""
+    return sum(max(0, ends.get(place, offset) - offset) for place, offset in positions.items())
 
 
 class FeedReader:
@@ -106,11 +111,12 @@ class FeedReader:
         self._started_at: dict[Place, int] = {}
         self._newest_ms: dict[Place, int] = {}
         self._lost: set[Place] = set()
-        self._lag: dict[str, int] = {}
+        self._ends: dict[Place, int] = {}
         self._first_look_ms: int | None = None
         self._contact_at: float | None = None
         self._look_at = 0.0
-        self._commits = _Commits(kafka, client_id)
+        self._measure_at = 0.0
+        self._commits = _Commits(self._client)
 
     def start(self) -> None:
         """Begins to read. An unreachable cluster is waited for."""
@@ -126,7 +132,7 @@ class FeedReader:
     def state(self) -> FeedState:
         """A view of now; any thread may ask."""
         age = None if self._contact_at is None else time.monotonic() - self._contact_at
-        return FeedState(age, len(self._positions), dict(self._lag), dict(self._started_at))
+        return FeedState(age, dict(self._positions), dict(self._ends), dict(self._started_at))
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -136,6 +142,7 @@ class FeedReader:
                 # The supervisor's edge: the feed must not end while the service lives.
                 log.exception("feed_reader_failed")
                 self._stop.wait(self._backoff.next_s())
+        self._commits.close(self._by_group())
 
     def _serve(self) -> None:
         consumer = Consumer(self._config())
@@ -145,7 +152,6 @@ class FeedReader:
             while not self._stop.is_set():
                 self._turn(consumer)
         finally:
-            self._commits.write(self._by_group(), wait_s=0.3)
             consumer.close()
 
     def _config(self) -> dict[str, Any]:
@@ -181,9 +187,12 @@ class FeedReader:
                 self._look_at = time.monotonic() + LOOK_S
         if self._positions:
             self._read(consumer)
+            if time.monotonic() >= self._measure_at:
+                self._measure_at = time.monotonic() + MEASURE_S
+                self._ends = self._ends_of(consumer)
         else:
             self._stop.wait(READ_S)
-        self._commits.write_when_due(self._by_group)
+        self._commits.write_when_due(self._by_group())
 
     def _look(self, consumer: Consumer) -> None:
         """Finds new partitions, and new places in those that were lost."""
@@ -206,7 +215,6 @@ class FeedReader:
             log.info("feed_partitions_assigned", positions={f"{t}/{p}": o for (t, p), o in starts.items()})
         if self._first_look_ms is None:
             self._first_look_ms = int(time.time() * 1000)
-        self._lag = self._measure_lag(consumer)
 
     def _start_of(self, consumer: Consumer, place: Place) -> int:
         """Next offset to read: the end at first, else the first record since we last saw one or looked."""
@@ -256,56 +264,68 @@ class FeedReader:
             datetime.fromtimestamp(time_ms / 1000, UTC),
         )
 
-    def _measure_lag(self, consumer: Consumer) -> dict[str, int]:
-        lag = dict.fromkeys(self._groups, 0)
-        for (kafka_topic, number), next_offset in self._positions.items():
-            high = consumer.get_watermark_offsets(TopicPartition(kafka_topic, number), cached=True)[1]
-            lag[kafka_topic] += max(0, high - next_offset)
-        return lag
+    def _ends_of(self, consumer: Consumer) -> dict[Place, int]:
+        """What the last answers to the reading said; costs no request."""
+        ends = {}
+        for place, next_offset in self._positions.items():
+            high = consumer.get_watermark_offsets(TopicPartition(*place), cached=True)[1]
+            # Negative while Kafka has not told.
+            ends[place] = max(high, next_offset)
+        return ends
 
-    def _by_group(self) -> dict[str, list[TopicPartition]]:
-        groups: dict[str, list[TopicPartition]] = {}
+    def _by_group(self) -> dict[str, dict[Place, int]]:
+        groups: dict[str, dict[Place, int]] = {}
         for place, offset in self._positions.items():
-            groups.setdefault(self._groups[place[0]], []).append(TopicPartition(*place, offset))
+            groups.setdefault(self._groups[place[0]], {})[place] = offset
         return groups
 
 
 class _Commits:
-    """Writes positions for lag tools to see, without ever holding up the reading."""
+    """Writes positions for lag tools to see, without ever holding up the reading.
 
-    def __init__(self, kafka: KafkaSettings, client_id: str) -> None:
-        self._kafka = kafka
-        self._client_id = f"{client_id}-commit"
-        self._admin: AdminClient | None = None
-        self._written: dict[str, list[tuple[str, int, int]]] = {}
-        self._pending: dict[str, Future[Any]] = {}
+    A consumer for each group, which reads nothing: librdkafka 2.16 aborts the whole process when the connection
+    drops during an administrator's request to a group's coordinator (its pull request 5397).
+    """
+
+    def __init__(self, client: Mapping[str, Any]) -> None:
+        self._client = client
+        self._consumers: dict[str, Consumer] = {}
+        self._written: dict[str, dict[Place, int]] = {}
         self._due_at = time.monotonic() + COMMIT_S
 
-    def write_when_due(self, by_group: Callable[[], dict[str, list[TopicPartition]]]) -> None:
-        """Writes every few seconds, when something has moved."""
+    def write_when_due(self, groups: Mapping[str, dict[Place, int]]) -> None:
+        """Begins to write every few seconds what has moved."""
         if time.monotonic() >= self._due_at:
             self._due_at = time.monotonic() + COMMIT_S
-            self.write(by_group())
+            for group, positions in groups.items():
+                self._write(group, positions)
 
-    def write(self, groups: dict[str, list[TopicPartition]], wait_s: float = 0.0) -> None:
-        """Begins to write; waits for the answers for at most `wait_s`."""
-        if self._admin is None:
-            if not groups:
-                return
-            self._admin = admin_client(self._kafka, self._client_id)
-        deadline = time.monotonic() + wait_s
-        for group, places in groups.items():
-            before = self._pending.get(group)
-            shown = [(place.topic, place.partition, place.offset) for place in places]
-            if (before is not None and not before.done()) or self._written.get(group) == shown:
-                continue
-            if before is not None and (error := before.exception()) is not None:
-                log.warning("feed_commit_failed", consumer_group=group, error=str(error))
-            # The group has no members, as nothing is subscribed: that is when an administrator may write.
-            request = [ConsumerGroupTopicPartitions(group, places)]
-            answers = self._admin.alter_consumer_group_offsets(request, request_timeout=COMMIT_S)
-            self._pending[group] = answers[group]
-            self._written[group] = shown
-        for pending in self._pending.values():
-            while wait_s and not pending.done() and time.monotonic() < deadline:
-                time.sleep(0.01)
+    def close(self, groups: Mapping[str, dict[Place, int]]) -> None:
+        """Writes once more, while that is quick, and closes."""
+        for group, positions in groups.items():
+            self._write(group, positions)
+        for consumer in self._consumers.values():
+            consumer.close()
+
+    def _write(self, group: str, positions: dict[Place, int]) -> None:
+        consumer = self._consumers.get(group)
+        if consumer is None:
+            consumer = self._consumers[group] = Consumer(
+                {
+                    **self._client,
+                    "group.id": group,
+                    "enable.auto.commit": False,
+                    "on_commit": _report_commit,
+                }
+            )
+        # Serves the answers to the writes before.
+        consumer.poll(0)
+        if self._written.get(group) != positions:
+            offsets = [TopicPartition(*place, offset) for place, offset in positions.items()]
+            consumer.commit(offsets=offsets, asynchronous=True)
+            self._written[group] = dict(positions)
+
+
+def _report_commit(error: KafkaError | None, _places: list[TopicPartition]) -> None:
+    if error is not None:
+        log.warning("feed_commit_failed", error=str(translate(error)))
