@@ -1,13 +1,13 @@
-"""`python -m bench [delay|footprint|load|asgi]`; without one, the first three on the running stack."""
+"""`python -m bench [delay|footprint|load|kills|asgi]`; without one, the first three on the running stack."""
 
 import argparse
 import sys
 from types import ModuleType
 
-from bench import asgi, delay, footprint, load
+from bench import asgi, delay, footprint, kills, load
 from hl_platform.core.errors import HlError
 
-PARTS: dict[str, ModuleType] = {"delay": delay, "footprint": footprint, "load": load, "asgi": asgi}
+PARTS: dict[str, ModuleType] = {"delay": delay, "footprint": footprint, "load": load, "kills": kills, "asgi": asgi}
 # What `make bench` runs; the load comes last, so that the others see the stack at its normal rate.
 ON_THE_STACK = ("delay", "footprint", "load")
 

@@ -1,14 +1,12 @@
 """The `hl` command. Each subcommand is imported when it is used, so that `hl status` does not wait for `hl up`."""
 
 import importlib
-import os
 from typing import Any
 
 import click
 
 from hl_platform import __version__
 from hl_platform.core.errors import ConfigError, HlError
-from hl_platform.stack.connection import command_environment
 
 EXIT_CONFIG = 2
 # In the order of a day.
@@ -40,9 +38,6 @@ class HlGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
         """Runs a subcommand."""
         try:
-            # The simulator reads its environment, and knows nothing of stacks.
-            if ctx.invoked_subcommand is None and "simulate" in ctx._protected_args[:1]:  # noqa: SLF001
-                os.environ.update(command_environment())
             return super().invoke(ctx)
         except HlError as exc:
             click.echo(str(exc), err=True)
