@@ -60,7 +60,6 @@ class GroupConsumer:
                 "enable.auto.commit": False,
                 # Positions come from the database. One that Kafka does not have must be decided, not skipped.
                 "auto.offset.reset": "error",
-                "fetch.wait.max.ms": 100,
                 "topic.metadata.refresh.interval.ms": 10_000,
                 # Bounds what waits in memory for the database.
                 "queued.max.messages.kbytes": 32_768,
