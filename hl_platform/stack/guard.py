@@ -17,6 +17,7 @@ MARK_VARIABLE = "HOMELAB_STACK"
 SCRIPT = """
 finish() {
     trap '' TERM
+    kill "$pause"
     for number in TERM KILL; do
         for environment in /proc/[0-9]*/environ; do
             if grep -qszxF "$1" "$environment"; then
@@ -29,8 +30,11 @@ finish() {
     exit 0
 }
 trap 'finish "$1"' TERM
-# The pause ends with the shell, also when that is killed.
-while :; do sleep 60 & wait $!; done
+while :; do
+    sleep 3600 &
+    pause=$!
+    wait "$pause"
+done
 """
 
 
