@@ -58,7 +58,7 @@ class DocsPage(OpenAPIRenderPlugin):
         return (
             '<!doctype html><html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            "<title>hl API</title>"
+            '<title>hl API</title><link rel="icon" href="data:,">'
             '<link rel="stylesheet" href="/docs/assets/docs.css">'
             '<script src="/docs/assets/docs.js" defer></script></head><body><main>'
             f"<h1>hl API <small>{html.escape(info['version'])}</small></h1>"
@@ -95,7 +95,8 @@ def _operation(method: str, path: str, operation: dict[str, Any], schema: dict[s
 def _input(parameter: dict[str, Any]) -> str:
     name = html.escape(parameter["name"])
     required = " required" if parameter.get("required") else ""
-    kind = parameter["schema"].get("format") or parameter["schema"].get("type")
+    schema = parameter["schema"].get("items") or parameter["schema"]
+    kind = schema.get("format") or schema.get("type")
     return (
         f"<label><code>{name}</code> <input name='{name}' placeholder='{html.escape(str(kind))}'{required}>"
         f"<small>{html.escape(parameter.get('description') or '')}</small></label>"
