@@ -28,19 +28,21 @@ LIVE, SIMULATOR = "live", "simulator"
 
 
 class StackPlan(NamedTuple):
-    """The processes, in three waves.
+    """The processes, in the order of their start.
 
     Args:
         servers: PostgreSQL, Kafka, Mosquitto, as far as they are ours.
         code_server: of Dagster; it may start with the servers.
-        programs: what needs the servers and the code server.
+        live: what needs the servers, their tables and Kafka topics.
+        dagster: what needs those and the code server.
         simulator: what needs everything; None when it is not wanted.
         services: names of the services that Dagster will run.
     """
 
     servers: list[Server]
     code_server: Server
-    programs: list[Server]
+    live: Server
+    dagster: list[Server]
     simulator: Server | None
     services: list[str]
 
@@ -65,40 +67,40 @@ def plan_stack(
     plain = {**environment, "PYTHONUNBUFFERED": "1"}
     dagster = {**plain, **dagster_environment(home, resolved.dagster.database_url or "")}
     live = resolved.live
+    code_server = Program(
+        CODE_SERVER,
+        layout,
+        code_server_command(python, LOOPBACK, code_port),
+        dagster,
+        ready=listens(code_port),
+        keep_fds=keep,
+        stop_timeout_s=1.0,
+    )
+    live_server = Program(
+        LIVE,
+        layout,
+        [python, "-m", "hl_live"],
+        plain,
+        ready=answers_http(live.port, "/health", _reach(live.host)),
+        keep_fds=keep,
+    )
+    webserver = Program(
+        WEBSERVER,
+        layout,
+        webserver_command(python, home, LOOPBACK, resolved.dagster.port),
+        dagster,
+        ready=answers_http(resolved.dagster.port, "/server_info"),
+        keep_fds=keep,
+        stop_timeout_s=1.5,
+    )
+    daemon = Program(DAEMON, layout, daemon_command(python, home), dagster, keep_fds=keep, stop_timeout_s=1.5)
+    simulator = Program(SIMULATOR, layout, [python, "-m", "hl_platform.simulator"], plain, keep_fds=keep)
     return StackPlan(
         _plan_servers(given, layout, keep),
-        Program(
-            CODE_SERVER,
-            layout,
-            code_server_command(python, LOOPBACK, code_port),
-            dagster,
-            ready=listens(code_port),
-            keep_fds=keep,
-            stop_timeout_s=1.0,
-        ),
-        [
-            Program(
-                WEBSERVER,
-                layout,
-                webserver_command(python, home, LOOPBACK, resolved.dagster.port),
-                dagster,
-                ready=answers_http(resolved.dagster.port, "/server_info"),
-                keep_fds=keep,
-                stop_timeout_s=1.5,
-            ),
-            Program(DAEMON, layout, daemon_command(python, home), dagster, keep_fds=keep, stop_timeout_s=1.5),
-            Program(
-                LIVE,
-                layout,
-                [python, "-m", "hl_live"],
-                plain,
-                ready=answers_http(live.port, "/health", _reach(live.host)),
-                keep_fds=keep,
-            ),
-        ],
-        Program(SIMULATOR, layout, [python, "-m", "hl_platform.simulator"], plain, keep_fds=keep)
-        if with_simulator(given)
-        else None,
+        code_server,
+        live_server,
+        [webserver, daemon],
+        simulator if with_simulator(given) else None,
         [service.name for service in services],
     )
 

@@ -177,6 +177,6 @@ def _delay_table(delays: dict[str, dict[str, float | None]]) -> Table:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(*columns, title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2))
+    table = Table(*columns, title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1))
     table.header_style = "dim"
     return table

@@ -86,11 +86,14 @@ class Stack:
         marked = {**environment, **self._guard.environment}
         plan = plan_stack(self._given, self.settings, self._layout, marked, lock)
         # The code server only loads the definitions: it can do so while the servers start.
-        servers = self._start([*plan.servers, plan.code_server])
-        self._await_ready(servers[:-1], stop)
-        self._step(DATA_STEP, lambda report: prepare_data(self.settings, report, stop), stop)
+        *servers, code_server = self._start([*plan.servers, plan.code_server])
         self._await_ready(servers, stop)
-        self._await_ready(self._start(plan.programs) if not stop.is_set() else [], stop)
+        self._step(DATA_STEP, lambda report: prepare_data(self.settings, report, stop), stop)
+        live = self._start([] if stop.is_set() else [plan.live])
+        # All of Dagster at once takes longer until its first tick: the three fight for the cores.
+        self._await_ready([code_server], stop)
+        dagster = self._start([] if stop.is_set() else plan.dagster)
+        self._await_ready([*live, *dagster], stop)
         self._await_services(plan, stop)
         if plan.simulator is not None and not stop.is_set():
             self._await_ready(self._start([plan.simulator]), stop)
@@ -208,7 +211,9 @@ class Stack:
         # They write the end of their runs still.
         if code_server.server.pid is not None:
             with contextlib.suppress(psutil.Error):
-                workers = psutil.Process(code_server.server.pid).children(recursive=True)
+                children = psutil.Process(code_server.server.pid).children(recursive=True)
+                # Python's own helper lives as long as the code server does.
+                workers = [child for child in children if "resource_tracker" not in str(child.cmdline())]
                 psutil.wait_procs(workers, timeout=WORKERS_STOP_S)
 
     def _died(self, message: str, lines: list[str]) -> None:
