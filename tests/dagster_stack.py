@@ -166,7 +166,10 @@ class DagsterStack:
 
     def sensor(self, sensor: str) -> Any:  # noqa: ANN401 - JSON
         """A sensor's state and newest tick."""
-        return self.ask(SENSOR, sensor=sensor)["sensorOrError"]
+        # After a restart of the code server the page knows no sensors for a moment.
+        return eventually(
+            lambda: self.ask(SENSOR, sensor=sensor)["sensorOrError"], lambda found: "sensorState" in found
+        )
 
     def last_skip_reason(self, sensor: str) -> str:
         ticks = self.sensor(sensor)["sensorState"]["ticks"]
