@@ -7,7 +7,7 @@ from hl_platform.core.settings import Settings
 from hl_platform.stack.addresses import PortUse, plan_embedded, plan_ports
 from hl_platform.stack.install import ensure_java, ensure_mosquitto
 from hl_platform.stack.layout import Layout, make_directories
-from hl_platform.stack.lock import holder_of
+from hl_platform.stack.lock import DataDirLock
 from hl_platform.stack.net import is_taken, who_listens
 from hl_platform.streams import load_streams
 
@@ -35,13 +35,13 @@ def check_all(settings: Settings, layout: Layout, report: Callable[[str], None])
 
 
 def check_not_running(layout: Layout) -> None:
-    """Raises ConfigError if another hl holds the data directory."""
-    holder = holder_of(layout.data_dir)
-    if holder is not None:
-        raise ConfigError(
-            f"The data directory {layout.data_dir} is in use by another hl (pid {holder}). Stop that with "
-            "`hl down`, or set HL_DATA_DIR to a directory of its own."
-        )
+    """Raises ConfigError if another hl holds the data directory; waits for what a killed one left behind.
+
+    Their ports would be taken still.
+    """
+    lock = DataDirLock(layout.data_dir)
+    lock.acquire()
+    lock.release()
 
 
 def check_ports(ports: Sequence[PortUse]) -> None:

@@ -104,6 +104,7 @@ class Stack:
     def stop(self) -> None:
         """Ends everything, each after those that need it, in less than ten seconds."""
         self._phase = "stopping"
+        self._steps.pop(DATA_STEP, None)
         self._changed()
         servers = ("postgres", "kafka", "mosquitto")
         first = [keeper for name, keeper in self._keepers.items() if name not in (*servers, CODE_SERVER)]
@@ -204,10 +205,12 @@ class Stack:
             try:
                 deadline = time.monotonic() + SERVICES_STOP_S
                 stopper.request()
-                while stopper.held() and time.monotonic() < deadline:
+                while (held := stopper.held()) and time.monotonic() < deadline:
+                    self._show_services("stopping", held)
                     time.sleep(POLL_S)
             finally:
                 stopper.close()
+        self._show_services("stopped", self._steps)
         # They write the end of their runs still.
         if code_server.server.pid is not None:
             with contextlib.suppress(psutil.Error):
@@ -215,6 +218,13 @@ class Stack:
                 # Python's own helper lives as long as the code server does.
                 workers = [child for child in children if "resource_tracker" not in str(child.cmdline())]
                 psutil.wait_procs(workers, timeout=WORKERS_STOP_S)
+
+    def _show_services(self, state: str, names: Iterable[str]) -> None:
+        for name in tuple(names):
+            before = self._steps.get(name)
+            if before is not None and before.state != state:
+                self._steps[name] = ProgramState(name, state, before.pid, time.time())
+        self._changed()
 
     def _died(self, message: str, lines: list[str]) -> None:
         log.warning("program_died", message=message)

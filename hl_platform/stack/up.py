@@ -56,7 +56,9 @@ def run_foreground(environment: Mapping[str, str], console: Console) -> None:
         HlError: why it cannot run; everything that was started has ended.
     """
     settings, layout = _checked(environment, console)
-    with (layout.logs / "hl.log").open("a", encoding="utf-8") as log_file:
+    log_path = layout.logs / "hl.log"
+    rotate(log_path)
+    with log_path.open("a", encoding="utf-8") as log_file:
         configure_logging(settings.log, log_file)
         view = ProgressView(console)
         stack = Stack(settings, layout, environment, view)
