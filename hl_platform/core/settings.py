@@ -174,7 +174,7 @@ class ServiceSettings(Section, frozen=True):
     watch_s: Annotated[
         float,
         Meta(ge=0, le=30, description="Seconds that a keep-alive sensor watches within each tick."),
-    ] = 3.5
+    ] = 3.8
 
 
 class DagsterSettings(Section, frozen=True):
