@@ -31,13 +31,13 @@ bench: env-dev ## Measure the running stack: make bench ARGS=delay
 docs: env-dev ## Write the pages of docs/ that are made from the code
 	@$(BIN)/python docs/generate.py
 
-lock: env-dev ## Resolve the pinned environments anew
+lock: env-dev ## Pin what pyproject.toml asks for; newer versions with ARGS=--upgrade
 	@$(BIN)/pip install --quiet --disable-pip-version-check uv
 	@$(BIN)/uv pip compile $(LOCK_OPTIONS) --extra build -o requirements.lock pyproject.toml
 	@$(BIN)/uv pip compile $(LOCK_OPTIONS) --extra build --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
 
 LOCK_OPTIONS := --quiet --universal --generate-hashes --no-strip-extras --no-emit-index-url \
-	--python-version 3.11 --no-header --upgrade
+	--python-version 3.11 --no-header $(ARGS)
 
 page: ## Build the page, if its sources changed
 	@scripts/page.sh build
