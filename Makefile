@@ -23,7 +23,7 @@ check: env-dev ## Check format, lint and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@scripts/page.sh check
+	@deploy/scripts/page.sh check
 
 bench: env-dev ## Measure the running stack: make bench ARGS=delay
 	@exec $(BIN)/python -m bench $(ARGS)
@@ -40,10 +40,10 @@ LOCK_OPTIONS := --quiet --universal --generate-hashes --no-strip-extras --no-emi
 	--python-version 3.11 --no-header $(ARGS)
 
 page: ## Build the page, if its sources changed
-	@scripts/page.sh build
+	@deploy/scripts/page.sh build
 
 env:
-	@PYTHON="$(PYTHON)" scripts/environment.sh run
+	@PYTHON="$(PYTHON)" deploy/scripts/environment.sh run
 
 env-dev:
-	@PYTHON="$(PYTHON)" scripts/environment.sh dev
+	@PYTHON="$(PYTHON)" deploy/scripts/environment.sh dev

@@ -7,7 +7,13 @@ from types import ModuleType
 from bench import asgi, delay, footprint, kills, load
 from hl_platform.core.errors import HlError
 
-PARTS: dict[str, ModuleType] = {"delay": delay, "footprint": footprint, "load": load, "kills": kills, "asgi": asgi}
+PARTS: dict[str, ModuleType] = {
+    "delay": delay,
+    "footprint": footprint,
+    "load": load,
+    "kills": kills,
+    "asgi": asgi,
+}
 # What `make bench` runs; the load comes last, so that the others see the stack at its normal rate.
 ON_THE_STACK = ("delay", "footprint", "load")
 

@@ -218,6 +218,12 @@ class SimulatorSettings(Section, frozen=True):
 class LogSettings(Section, frozen=True):
     """Logging."""
 
+    dir: Annotated[
+        str | None,
+        Meta(
+            description="Where bridge and sink keep a log file each. Unset: none; `hl up` uses its own directory."
+        ),
+    ] = None
     level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="Lowest level shown.")
     ] = "info"

@@ -42,7 +42,7 @@ def build_job(service: Service, settings: Settings) -> dg.JobDefinition:
 
     @dg.op(name=f"run_{name}", description=WHAT[service.stage], out=dg.Out(dg.Nothing))
     def body(context: dg.OpExecutionContext) -> None:
-        configure_logging(settings.log)
+        configure_logging(settings.log, service=service.name)
         report = run_interruptibly(lambda stop: run_service(settings, service, context.run_id, stop))
         if ended_by_others(context.instance, context.run_id):
             # Ended through the lease while Dagster could not reach us: not a success.

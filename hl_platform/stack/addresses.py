@@ -88,6 +88,7 @@ def resolve_environment(
     found = {
         ("data_dir",): str(layout.data_dir),
         ("runtime_dir",): str(layout.runtime_dir),
+        ("log", "dir"): settings.log.dir or str(layout.logs),
         ("mqtt", "host"): settings.mqtt.host or LOOPBACK,
         ("kafka", "bootstrap_servers"): settings.kafka.bootstrap_servers
         or f"{LOOPBACK}:{settings.kafka.port}",

@@ -14,13 +14,7 @@ from hl_platform.stack.files import tail
 from hl_platform.stack.layout import plan_directories
 
 FOLLOW_POLL_S = 0.25
-# Dagster runs the services in its code server, whose log is theirs.
-ALIASES = {
-    "bridge": "dagster-code",
-    "sink": "dagster-code",
-    "dagster": "dagster-code",
-    "postgresql": "postgres",
-}
+ALIASES = {"dagster": "dagster-code", "postgresql": "postgres"}
 
 
 @click.command()
@@ -51,8 +45,7 @@ def find_logs(directory: Path, service: str | None) -> list[Path]:
         raise ConfigError(f"There are no logs in {directory} yet. Start hl with `hl up`.")
     if service is None:
         return list(found.values())
-    stem = service.partition("-")[0]
-    name = service if service in found else ALIASES.get(stem, service)
+    name = service if service in found else ALIASES.get(service, service)
     if name not in found:
         raise ConfigError(f"There is no log of {service!r}. There are: {', '.join(found)}.")
     return [found[name]]

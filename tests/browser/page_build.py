@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BUILD = ROOT / "scripts" / "page.sh"
+BUILD = ROOT / "deploy" / "scripts" / "page.sh"
 BUILT = ROOT / "hl_live" / "web" / "dist" / "index.html"
 BUILD_LIMIT_S = 300
 

@@ -122,6 +122,8 @@ def test_other_lines_are_shown_as_they_are(line: str) -> None:
     assert readable(line) == line
 
 
-def test_logs_of_the_bridge_are_where_dagster_runs_it(tmp_path: Path) -> None:
-    (tmp_path / "dagster-code.log").touch()
-    assert find_logs(tmp_path, "bridge-2") == [tmp_path / "dagster-code.log"]
+def test_an_unknown_log_is_answered_with_those_there_are(tmp_path: Path) -> None:
+    (tmp_path / "bridge.log").touch()
+    assert find_logs(tmp_path, "bridge") == [tmp_path / "bridge.log"]
+    with pytest.raises(ConfigError, match="There are: bridge"):
+        find_logs(tmp_path, "bridg")

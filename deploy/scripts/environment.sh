@@ -2,7 +2,7 @@
 # Makes .venv as requirements.lock (run) or requirements-dev.lock (dev) says; does nothing when it is so already.
 # Several of these may run at once, also beside a running hl.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
 kind=$1
 python=${PYTHON:-python3}

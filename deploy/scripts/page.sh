@@ -2,7 +2,7 @@
 # Builds the page into hl_live/web/dist if its sources changed (build), or checks it (check).
 # Without Node everything else works, so that is said and not an error.
 set -euo pipefail
-cd "$(dirname "$0")/../hl_live/web"
+cd "$(dirname "$0")/../../hl_live/web"
 
 if ! command -v npm >/dev/null || ! node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)'; then
     [ "$1" = check ] && exit 0
