@@ -12,10 +12,10 @@ from time import monotonic
 
 import paho.mqtt.client as paho
 import structlog
-from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from hl_platform.adapters.mqtt.client import make_client, refusal
 from hl_platform.core.backoff import Backoff
 from hl_platform.core.errors import ConfigError, HlError, InvariantError
 from hl_platform.core.settings import MqttSettings
@@ -30,8 +30,6 @@ MAX_UNACKNOWLEDGED = 2_000
 LOW_WATER = MAX_UNACKNOWLEDGED // 2
 # MQTT 5.0, 3.2.2.3.3: a broker that names no receive maximum takes as many as there are packet ids.
 DEFAULT_RECEIVE_MAXIMUM = 65_535
-# MQTT 5.0, 3.2.2.2: bad user name or password; not authorized.
-REFUSED_FOR_GOOD = (0x86, 0x87)
 # MQTT 5.0, 3.4.2.1: accepted, and there was nobody to give it to.
 NO_MATCHING_SUBSCRIBERS = 0x10
 # Seconds after which a connection without CONNACK is given up.
@@ -226,11 +224,7 @@ class MqttPublisher:
         select.select([self._wake_receiver], [], [], seconds)
 
     def _make_client(self, mqtt: MqttSettings, client_id: str) -> paho.Client:
-        client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv5)
-        if mqtt.username is not None:
-            client.username_pw_set(mqtt.username, mqtt.password)
-        if mqtt.tls:
-            client.tls_set(mqtt.tls_ca_file, mqtt.tls_cert_file, mqtt.tls_key_file)
+        client = make_client(mqtt, client_id)
         # We keep to the broker's limit ourselves; what paho queues behind its own can wait for ever.
         client.max_inflight_messages_set(DEFAULT_RECEIVE_MAXIMUM)
         client.on_connect = self._on_connect
@@ -252,10 +246,7 @@ class MqttPublisher:
             log.info("mqtt_connected", receive_maximum=self._receive_maximum, n_sent_again=self._under_way)
             return
         log.error("mqtt_refused", reason=str(reason))
-        if reason.value in REFUSED_FOR_GOOD:
-            self._failure = ConfigError(
-                f"The MQTT broker refused us: {reason}. Check HL_MQTT__USERNAME and HL_MQTT__PASSWORD."
-            )
+        self._failure = self._failure or refusal(reason)
 
     def _on_disconnect(
         self,

@@ -10,12 +10,12 @@ from typing import NamedTuple, Protocol
 
 import paho.mqtt.client as paho
 import structlog
-from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from hl_platform.adapters.mqtt.client import make_client, refusal
 from hl_platform.core.ack_window import AckWindow
 from hl_platform.core.errors import ConfigError, HlError, TransientError
 from hl_platform.core.settings import MqttSettings
@@ -25,8 +25,6 @@ log = structlog.get_logger()
 Token = tuple[int, int]
 
 KEEPALIVE_S = 15
-# MQTT 5.0, 3.2.2.2: bad user name or password; not authorized.
-REFUSED_FOR_GOOD = (0x86, 0x87)
 # Retained messages only with a new subscription, not again at every reconnection.
 SEND_RETAINED_IF_NEW = 1
 
@@ -127,13 +125,7 @@ class PahoSession:
         self._client.loop_stop()
 
     def _make_client(self) -> paho.Client:
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=self._client_id, protocol=paho.MQTTv5, manual_ack=True
-        )
-        if self._mqtt.username is not None:
-            client.username_pw_set(self._mqtt.username, self._mqtt.password)
-        if self._mqtt.tls:
-            client.tls_set(self._mqtt.tls_ca_file, self._mqtt.tls_cert_file, self._mqtt.tls_key_file)
+        client = make_client(self._mqtt, self._client_id, manual_ack=True)
         # Different for every process, so that many bridges do not return to a broker together.
         first_s, max_s = random.uniform(0.1, 0.4), random.uniform(3, 6)  # noqa: S311
         client.reconnect_delay_set(first_s, max_s)  # type: ignore[arg-type] # it only adds and sleeps
@@ -153,10 +145,7 @@ class PahoSession:
     ) -> None:
         if reason.is_failure:
             log.error("mqtt_refused", reason=str(reason))
-            if reason.value in REFUSED_FOR_GOOD:
-                self._failure = ConfigError(
-                    f"The MQTT broker refused us: {reason}. Check HL_MQTT__USERNAME and HL_MQTT__PASSWORD."
-                )
+            self._failure = self._failure or refusal(reason)
             return
         log.info("mqtt_connected", session_present=flags.session_present, filters=self._filters)
         if self._had_session and not flags.session_present:

@@ -1,0 +1,38 @@
+"""What every MQTT client of ours shares: version, credentials, and what a refusal means."""
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.reasoncodes import ReasonCode
+
+from hl_platform.core.errors import ConfigError
+from hl_platform.core.settings import MqttSettings
+
+# MQTT 5.0, 3.2.2.2: bad user name or password; not authorized.
+REFUSED_FOR_GOOD = (0x86, 0x87)
+
+
+def make_client(mqtt: MqttSettings, client_id: str, *, manual_ack: bool = False) -> paho.Client:
+    """An MQTT 5 client with the settings' credentials, not connected yet.
+
+    Args:
+        mqtt: user, password and TLS.
+        client_id: names the session at the broker.
+        manual_ack: whether received messages are acknowledged by hand.
+    """
+    client = paho.Client(
+        CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv5, manual_ack=manual_ack
+    )
+    if mqtt.username is not None:
+        client.username_pw_set(mqtt.username, mqtt.password)
+    if mqtt.tls:
+        client.tls_set(mqtt.tls_ca_file, mqtt.tls_cert_file, mqtt.tls_key_file)
+    return client
+
+
+def refusal(reason: ReasonCode) -> ConfigError | None:
+    """Why trying again is of no use; None where it is."""
+    if reason.value not in REFUSED_FOR_GOOD:
+        return None
+    return ConfigError(
+        f"The MQTT broker refused us: {reason}. Check HL_MQTT__USERNAME and HL_MQTT__PASSWORD."
+    )
