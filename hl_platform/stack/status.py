@@ -87,7 +87,7 @@ def read_report(settings: Settings) -> StatusReport:
             lag = read_lag(settings.kafka, streams, pipeline.next_offsets)
         except HlError as exc:
             problems.append(f"Kafka does not tell: {exc}")
-    services = _services(programs, pipeline.holders, settings.service.stale_after_s)
+    services = list_services(programs, pipeline.holders, settings.service.stale_after_s)
     return StatusReport(state is not None, {"services": services, **pipeline.document(lag)}, problems)
 
 
@@ -103,9 +103,16 @@ def print_report(console: Console, report: StatusReport) -> None:
         console.print(_delay_table(document["delay_ms"]))  # type: ignore[arg-type]
 
 
-def _services(
+def list_services(
     programs: list[ProgramState], holders: list[ServiceHolder], stale_after_s: float
 ) -> list[dict[str, object]]:
+    """Programs and services as `hl status` shows them: name, state, pid and uptime_s.
+
+    Args:
+        programs: of the running stack; empty where there is none.
+        holders: of the leases.
+        stale_after_s: age of a heartbeat at which its service counts as dead.
+    """
     now = time.time()
     # Steps and services are in the stack's list while it starts; who holds a lease is known better below.
     held = {holder.service: holder for holder in holders if holder.stage in ("bridge", "sink")}
@@ -119,7 +126,11 @@ def _services(
         for program in programs
         if program.state != "done" and program.name not in held
     ]
+    planned = {program.name for program in programs}
     for name, holder in held.items():
+        if holder.released and planned and name not in planned:
+            # Of an earlier layout, such as the one bridge before there were two.
+            continue
         stale = holder.beat_age_s > stale_after_s
         running = not holder.released and not stale
         state = "running" if running else "stopped" if holder.released else "stale"
