@@ -25,10 +25,6 @@ from hl_platform.core.streams import Stream
 
 log = structlog.get_logger()
 
-# A reading is live when it reached the bridge this soon after its own time; the delay of others says nothing
-# about us. A device's clock may be ahead by as much as the first bound.
-LIVE_FROM_S = -1.0
-LIVE_WITHIN_S = 10.0
 # What a sender takes at once; what it holds is no longer in the queue, so this adds to the queue's bound.
 TAKE_AT_ONCE = 100
 
@@ -86,14 +82,12 @@ def encode_frame(frame: msgspec.Struct) -> str:
 class Frame:
     """One reading, encoded once, on its way to any number of clients."""
 
-    __slots__ = ("live", "n_pending", "reading", "sent_at", "stream", "text")
+    __slots__ = ("n_pending", "reading", "sent_at", "stream", "text")
 
     def __init__(self, stream: str, reading: Reading, text: str) -> None:
         self.stream = stream
         self.reading = reading
         self.text = text
-        within_s = (reading.received_at - reading.timestamp).total_seconds()
-        self.live = LIVE_FROM_S <= within_s <= LIVE_WITHIN_S
         self.n_pending = 0
         self.sent_at = 0.0
 
@@ -260,5 +254,5 @@ class Fanout:
                 self._measure(frame)
 
     def _measure(self, frame: Frame) -> None:
-        if frame.live:
+        if frame.reading.is_live:
             self._on_delay((frame.sent_at - frame.reading.timestamp.timestamp()) * 1000)

@@ -27,6 +27,9 @@ PYTHON_TYPES: Mapping[str, type] = {
 # Long enough for any serial number, short enough for an index entry.
 MAX_DEVICE_ID_CHARS = 128
 DEVICE_ID = re.compile(r"[^\x00-\x1f\x7f/+#]{1,128}")
+# A reading is live when the bridge received it this long after the device's own time, whose clock may be ahead.
+LIVE_FROM = timedelta(seconds=-1)
+LIVE_WITHIN = timedelta(seconds=10)
 # What the bridge adds to a payload; a device's own key of that name is kept under a trailing underscore.
 ADDED_BY_BRIDGE = ("device_id", "received_at", "source")
 # No device nests this deep, and encoders and PostgreSQL have limits of their own somewhere above.
@@ -58,6 +61,11 @@ class Reading(NamedTuple):
     values: tuple[Any, ...]
     extra: str | None
     received_at: datetime
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it reached the bridge soon after its own time; the delay of others says nothing about us."""
+        return LIVE_FROM <= self.received_at - self.timestamp <= LIVE_WITHIN
 
 
 class ReadingDecoder:

@@ -12,7 +12,7 @@ The path of one batch, in this order; a crash between any two steps repeats the 
 import random
 import threading
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 import structlog
@@ -29,10 +29,6 @@ from hl_platform.core.streams import Stream
 from hl_platform.pipeline.dead_letters import dead_letter_headers, kept_bytes
 
 log = structlog.get_logger()
-
-# A reading older than this when it was received says nothing about how quick we are.
-LIVE_WITHIN = timedelta(seconds=10)
-CLOCK_JITTER = timedelta(seconds=1)
 
 
 class Item(NamedTuple):
@@ -248,9 +244,9 @@ class StreamSink:
                 raise error
 
     def _measure(self, readings: Sequence[Reading]) -> None:
-        now = datetime.now(UTC)
+        now = self._now()
         for reading in readings:
-            if -CLOCK_JITTER <= reading.received_at - reading.timestamp <= LIVE_WITHIN:
+            if reading.is_live:
                 self._stats.delay("device_to_row", (now - reading.timestamp).total_seconds() * 1000)
 
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 
-from hl_platform.stack.accounts import give_to
 from hl_platform.stack.files import build_once
 from hl_platform.stack.java import find_java, find_maven
 from hl_platform.stack.layout import Layout
 from hl_platform.stack.net import LOOPBACK, answers_kafka, free_port
 from hl_platform.stack.process import Command
 from hl_platform.stack.server import Server, StartError, plain_environment, silent
+from hl_platform.stack.users import give_to
 
 VERSION = "4.3.1"
 # Fetching 44 MB on a slow line.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from hl_platform.core.errors import ConfigError
 from hl_platform.core.settings import Settings
-from hl_platform.stack.accounts import check_reachable, give_to, server_user
+from hl_platform.stack.users import check_reachable, give_to, server_user
 
 
 class Layout(NamedTuple):

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from hl_platform.core.errors import ConfigError
 from hl_platform.core.settings import MqttSettings
-from hl_platform.stack.accounts import give_to
 from hl_platform.stack.layout import Layout
 from hl_platform.stack.net import LOOPBACK, answers_tcp
 from hl_platform.stack.process import Command
 from hl_platform.stack.server import Server, plain_environment, silent
+from hl_platform.stack.users import give_to
 
 HOW_TO_GET = (
     "Mosquitto is missing. Run `apt-get install mosquitto`, or set HL_MQTT__HOST to a broker of your own."

