@@ -8,7 +8,7 @@ import pytest
 
 from hl_platform.core.errors import ConfigError
 from hl_platform.core.settings import load_settings
-from hl_platform.stack import accounts
+from hl_platform.stack import users
 from hl_platform.stack.addresses import plan_ports, resolve_environment, with_search_path, with_simulator
 from hl_platform.stack.checks import check_ports
 from hl_platform.stack.connection import read_connection, write_connection
@@ -121,9 +121,9 @@ def test_closed_folder_on_the_way_is_named_and_left_as_it_is(
 ) -> None:
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
-    monkeypatch.setattr(accounts.pwd, "getpwnam", lambda _name: _Entry())
+    monkeypatch.setattr(users.pwd, "getpwnam", lambda _name: _Entry())
     with pytest.raises(ConfigError, match="may not enter"):
-        accounts.check_reachable(home / "hl", "hl")
+        users.check_reachable(home / "hl", "hl")
     assert home.stat().st_mode & 0o777 == 0o700
 
 
