@@ -17,9 +17,9 @@ from hl_platform.adapters.kafka.feed_reader import FeedReader, FeedRecord
 from hl_platform.adapters.postgres.readings import ReadingQueries
 from hl_platform.core.accounts import StageStats
 from hl_platform.core.backoff import Backoff
-from hl_platform.core.errors import ConfigError, HlError
+from hl_platform.core.errors import HlError
 from hl_platform.core.readings import Reading, ReadingDecoder
-from hl_platform.core.settings import Settings
+from hl_platform.core.settings import Settings, require_address
 from hl_platform.core.streams import Stream
 
 log = structlog.get_logger()
@@ -41,9 +41,7 @@ class LiveService:
     """
 
     def __init__(self, settings: Settings, streams: Mapping[str, Stream]) -> None:
-        url = settings.database.url
-        if url is None:
-            raise ConfigError("HL_DATABASE__URL is not set, and no running hl was found. Run `hl up`.")
+        url = require_address(settings.database.url, "database", "url")
         self.settings = settings
         self.streams = streams
         self.stats = StageStats()

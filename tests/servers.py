@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import pytest
+from psycopg import sql
 
 from hl_platform.adapters.postgres.connection import connect
-from hl_platform.adapters.postgres.roles import OWNER, READER, create_database, drop_database
+from hl_platform.adapters.postgres.roles import OWNER, READER, create_database
 from hl_platform.core.errors import HlError
 from hl_platform.core.settings import MqttSettings, load_settings
 from hl_platform.stack.kafka import EmbeddedKafka
@@ -90,4 +91,4 @@ def temporary_database(postgres: EmbeddedPostgres, name: str) -> Iterator[Databa
     finally:
         # The test may have restarted the server: not the connection from before.
         with connect(postgres.admin_url, application_name="hl-test") as conn:
-            drop_database(conn, name)
+            conn.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))

@@ -311,6 +311,21 @@ def describe_settings() -> tuple[SettingDoc, ...]:
     return tuple(walk_settings(Settings, PREFIX))
 
 
+def require_address(address: str | None, *path: str) -> str:
+    """The address of a server that `hl up`, or the user, must have set by now.
+
+    Args:
+        address: the setting's value.
+        path: of the setting, for the message.
+
+    Raises:
+        ConfigError: it is not set.
+    """
+    if address is None:
+        raise ConfigError(f"{environment_name(*path)} is not set, and no running hl was found. Run `hl up`.")
+    return address
+
+
 def environment_name(*path: str) -> str:
     """The environment variable of a setting: `("kafka", "port")` is `HL_KAFKA__PORT`."""
     return PREFIX + "__".join(path).upper()

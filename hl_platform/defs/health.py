@@ -10,12 +10,11 @@ import structlog
 from hl_platform.adapters.kafka.lag import read_lag
 from hl_platform.adapters.postgres.health_reader import Health, read_health
 from hl_platform.core.errors import TransientError
-from hl_platform.core.settings import Settings
+from hl_platform.core.settings import Settings, require_address
 from hl_platform.core.streams import Stream
 from hl_platform.defs.lineage import dead_letter_key, kafka_key, mqtt_key, table_key
 from hl_platform.defs.runs import list_runs, newest_was_terminated
 from hl_platform.defs.services import job_name_of
-from hl_platform.pipeline.database import require_database
 from hl_platform.pipeline.health import CHECKS, Check, Shown, StreamHealth, judge, plan_events
 from hl_platform.pipeline.services import Service, plan_services
 
@@ -47,7 +46,7 @@ def build_sensor(settings: Settings, streams: Mapping[str, Stream]) -> dg.Sensor
     )
     def show_health(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         try:
-            health = read_health(require_database(settings), streams.values())
+            health = read_health(require_address(settings.database.url, "database", "url"), streams.values())
         except TransientError as exc:
             return dg.SkipReason(f"The database cannot be reached: {exc}")
         judged = judge_all(health, settings, streams, context.instance)
@@ -76,7 +75,7 @@ def build_checks(
         ],
     )
     def check_stream(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        health = read_health(require_database(settings), streams.values())
+        health = read_health(require_address(settings.database.url, "database", "url"), streams.values())
         judged = judge_all(health, settings, streams, context.instance)
         for check in next(each for each in judged if each.stream == stream.name).checks:
             yield dg.AssetCheckResult(

@@ -7,10 +7,9 @@ import dagster as dg
 
 from hl_platform.adapters.postgres.dagster_events import forget_runless_events
 from hl_platform.adapters.postgres.migrate import ensure_partitions_ahead
-from hl_platform.core.settings import Settings
+from hl_platform.core.settings import Settings, require_address
 from hl_platform.core.streams import Stream
 from hl_platform.defs.runs import DISPOSABLE_TAG, SERVICE_TAG, forget_runs
-from hl_platform.pipeline.database import require_database
 
 NAME = "housekeeping"
 # When a household sleeps; a machine that is off then catches up when it starts.
@@ -36,7 +35,9 @@ def build_job(settings: Settings, streams: Mapping[str, Stream]) -> dg.JobDefini
 
     @dg.op(description="Makes the table partitions of the coming week.", out=dg.Out(dg.Nothing))
     def table_partitions_ahead(context: dg.OpExecutionContext) -> None:
-        n_new = ensure_partitions_ahead(require_database(settings), streams.values())
+        n_new = ensure_partitions_ahead(
+            require_address(settings.database.url, "database", "url"), streams.values()
+        )
         context.add_output_metadata({"new table partitions": n_new})
 
     @dg.op(

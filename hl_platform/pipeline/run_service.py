@@ -1,6 +1,7 @@
 """Runs one bridge or sink under its lease, from start to orderly end."""
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
@@ -15,8 +16,8 @@ from hl_platform.adapters.postgres.lease_keeper import LeaseKeeper
 from hl_platform.adapters.postgres.leases import Holder
 from hl_platform.adapters.postgres.sink_store import SinkStore
 from hl_platform.core.accounts import Account, StageStats
-from hl_platform.core.errors import ConfigError, FencedError, HlError, TransientError
-from hl_platform.core.settings import Settings
+from hl_platform.core.errors import FencedError, HlError, TransientError
+from hl_platform.core.settings import Settings, require_address
 from hl_platform.core.streams import Stream
 from hl_platform.pipeline.bridge import Bridge
 from hl_platform.pipeline.services import Service
@@ -64,12 +65,11 @@ def run_service(settings: Settings, service: Service, run_id: str, stop: threadi
     Guarantee: works only while it holds the lease, as far as anyone can know that; what it writes is fenced
     where it is written (offsets by epoch, MQTT by session).
     """
-    if settings.database.url is None:
-        raise ConfigError("HL_DATABASE__URL is not set, and no running hl was found. Run `hl up`.")
+    url = require_address(settings.database.url, "database", "url")
     stats = StageStats()
     ended = threading.Event()
     keeper = LeaseKeeper(
-        settings.database.url,
+        url,
         Holder(service.name, service.stage, run_id),
         settings.service,
         stats,
@@ -95,7 +95,7 @@ def _await_topics(settings: Settings, streams: Sequence[Stream], finished: Calla
             ensure_topics(settings.kafka, streams)
         except TransientError as exc:
             log.warning("kafka_away", error=str(exc))
-            threading.Event().wait(RETRY_S)
+            time.sleep(RETRY_S)
         else:
             return
 
@@ -129,7 +129,7 @@ def _make_bridge(settings: Settings, service: Service, producer: KafkaProducer, 
 def _make_sink(
     settings: Settings, service: Service, stream: Stream, producer: KafkaProducer, stats: StageStats
 ) -> StreamSink:
-    url = settings.database.url or ""
+    url = require_address(settings.database.url, "database", "url")
     return StreamSink(
         stream=stream,
         consumer=GroupConsumer(

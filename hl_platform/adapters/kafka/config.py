@@ -7,8 +7,7 @@ import structlog
 from confluent_kafka import KafkaError
 from confluent_kafka.admin import AdminClient
 
-from hl_platform.core.errors import ConfigError
-from hl_platform.core.settings import KafkaSettings
+from hl_platform.core.settings import KafkaSettings, require_address
 
 log = structlog.get_logger()
 
@@ -26,10 +25,9 @@ def client_config(kafka: KafkaSettings, client_id: str) -> dict[str, Setting]:
     Raises:
         ConfigError: no cluster is set.
     """
-    if kafka.bootstrap_servers is None:
-        raise ConfigError("HL_KAFKA__BOOTSTRAP_SERVERS is not set, and no running hl was found. Run `hl up`.")
+    bootstrap_servers = require_address(kafka.bootstrap_servers, "kafka", "bootstrap_servers")
     given: dict[str, Setting | None] = {
-        "bootstrap.servers": kafka.bootstrap_servers,
+        "bootstrap.servers": bootstrap_servers,
         "client.id": client_id,
         "security.protocol": kafka.security_protocol.lower(),
         "sasl.mechanism": kafka.sasl_mechanism,
@@ -42,7 +40,7 @@ def client_config(kafka: KafkaSettings, client_id: str) -> dict[str, Setting]:
         "reconnect.backoff.ms": 100,
         "reconnect.backoff.max.ms": 1_000,
         # 127.0.0.1 and [::1] may differ in who listens; the embedded broker is on IPv4.
-        "broker.address.family": "v4" if kafka.bootstrap_servers.startswith("127.") else "any",
+        "broker.address.family": "v4" if bootstrap_servers.startswith("127.") else "any",
         # librdkafka would write a line to stderr at every try to reconnect; we say it now and then instead.
         "log_level": 0,
         "error_cb": _quiet_reporter(client_id),

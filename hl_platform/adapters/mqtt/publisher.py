@@ -17,8 +17,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from hl_platform.adapters.mqtt.client import make_client, refusal
 from hl_platform.core.backoff import Backoff
-from hl_platform.core.errors import ConfigError, HlError, InvariantError
-from hl_platform.core.settings import MqttSettings
+from hl_platform.core.errors import HlError, InvariantError
+from hl_platform.core.settings import MqttSettings, require_address
 
 log = structlog.get_logger()
 
@@ -57,8 +57,7 @@ class MqttPublisher:
     """
 
     def __init__(self, mqtt: MqttSettings, name: str, stop: threading.Event) -> None:
-        if mqtt.host is None:
-            raise ConfigError("HL_MQTT__HOST is not set, and no running hl was found. Run `hl up`.")
+        self._host, self._port = require_address(mqtt.host, "mqtt", "host"), mqtt.port
         # Written by the caller's thread only.
         self.sent = 0
         # Written by the connection's thread only.
@@ -71,7 +70,6 @@ class MqttPublisher:
         self._connected = False
         self._failure: HlError | None = None
 
-        self._host, self._port = mqtt.host, mqtt.port
         self._stop = stop
         self._closing = False
         self._queue: deque[tuple[str, bytes]] = deque()

@@ -18,7 +18,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from hl_platform.adapters.mqtt.client import make_client, refusal
 from hl_platform.core.ack_window import AckWindow
 from hl_platform.core.errors import ConfigError, HlError, TransientError
-from hl_platform.core.settings import MqttSettings
+from hl_platform.core.settings import MqttSettings, require_address
 
 log = structlog.get_logger()
 
@@ -77,8 +77,7 @@ class PahoSession:
     """
 
     def __init__(self, mqtt: MqttSettings, service: str, filters: Sequence[str], *, shared: bool) -> None:
-        if mqtt.host is None:
-            raise ConfigError("HL_MQTT__HOST is not set, and no running hl was found. Run `hl up`.")
+        self._host = require_address(mqtt.host, "mqtt", "host")
         self._mqtt = mqtt
         self._filters = [f"$share/hl/{mqtt_filter}" if shared else mqtt_filter for mqtt_filter in filters]
         self._window = AckWindow()
@@ -97,7 +96,7 @@ class PahoSession:
         properties.SessionExpiryInterval = self._mqtt.session_expiry_s
         properties.ReceiveMaximum = self._mqtt.receive_maximum
         self._client.connect_async(
-            self._mqtt.host or "",
+            self._host,
             self._mqtt.port,
             keepalive=KEEPALIVE_S,
             clean_start=False,

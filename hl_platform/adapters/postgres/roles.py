@@ -56,11 +56,6 @@ def create_database(
         )
 
 
-def drop_database(conn: psycopg.Connection, name: str) -> None:
-    """Drops a database and ends whoever is connected to it."""
-    conn.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
-
-
 def _ensure_role(conn: psycopg.Connection, role: str, password: str) -> None:
     if conn.execute("select from pg_roles where rolname = %s", (role,)).fetchone() is None:
         # Encrypted here, so that the password itself can never come to stand in the server's log.
