@@ -1,7 +1,6 @@
 """A house whose readings are put straight where the bridge and the sink would put them."""
 
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from psycopg import sql
 from hl_platform.adapters.kafka.topics import ensure_topics
 from hl_platform.adapters.postgres.migrate import migrate
 from hl_platform.core.settings import load_settings
+from hl_platform.stack.net import free_port
 from hl_platform.streams import load_streams
 from tests.servers import Database
 
@@ -49,7 +49,7 @@ class House:
     def __init__(self, database: Database, kafka: str, folder: Path) -> None:
         self._database = database
         self._folder = folder
-        self._port = _free_port()
+        self._port = free_port()
         (folder / "streams").mkdir()
         self._env = {
             "HL_DATABASE__URL": database.url,
@@ -161,9 +161,3 @@ class House:
             return httpx.get(f"{self.url}api/v1/streams").is_success
         except httpx.TransportError:
             return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
