@@ -36,9 +36,11 @@ class StageStats:
 
     Args:
         accounts: since this process started, by stream.
+        alerts: what a person should know now, by (stream, code); an empty stream means all of them.
     """
 
     accounts: dict[str, Account] = field(default_factory=lambda: defaultdict(Account))
+    alerts: dict[tuple[str, str], str] = field(default_factory=dict)
     _delays: dict[str, DelayHistogram] = field(default_factory=lambda: defaultdict(DelayHistogram))
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -69,6 +71,22 @@ class StageStats:
         """Counts a delay in milliseconds under `device_to_kafka`, `device_to_row` or `device_to_frame`."""
         with self._lock:
             self._delays[measure].add(delay_ms, n)
+
+    def alert(self, stream: str, code: str, message: str) -> None:
+        """Raises an alert or changes its text.
+
+        Args:
+            stream: whose, or empty.
+            code: constant snake_case name of the condition.
+            message: for a person: what it is, and what helps.
+        """
+        with self._lock:
+            self.alerts[stream, code] = message
+
+    def clear_alert(self, stream: str, code: str) -> None:
+        """Ends an alert, if there is one."""
+        with self._lock:
+            self.alerts.pop((stream, code), None)
 
     def snapshot(self) -> dict[str, Account]:
         """A copy of the accounts, consistent with itself."""

@@ -41,12 +41,18 @@ class PoisonRecordError(HlError):
     Args:
         reason: constant snake_case code that groups alike failures.
         detail: what exactly is wrong, for a person.
+        sqlstate: the database's code, where it was the database that rejected it.
+        column: the database's column or constraint, as far as it says.
     """
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(
+        self, reason: str, detail: str, *, sqlstate: str | None = None, column: str | None = None
+    ) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+        self.sqlstate = sqlstate
+        self.column = column
 
 
 class FencedError(HlError):

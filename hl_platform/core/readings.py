@@ -183,6 +183,12 @@ class ReadingDecoder:
         return msgspec.json.encode(extra).decode() if extra else None
 
 
+def device_of_topic(mqtt_topic: str) -> str | None:
+    """The device that an MQTT topic names by its last level, for a payload that cannot be read; None if none."""
+    name = mqtt_topic.rpartition("/")[2]
+    return name if DEVICE_ID.fullmatch(name) else None
+
+
 def _shape_of(stream: Stream) -> type[msgspec.Struct]:
     fields: list[Any] = [("timestamp", Annotated[datetime, Meta(tz=True)])]
     # Required ones first, as msgspec wants; attribute access makes the order immaterial.

@@ -1,5 +1,6 @@
 """A stream is a kind of reading, declared once in a TOML file; everything else is derived from it."""
 
+import hashlib
 import math
 import re
 import tomllib
@@ -107,6 +108,11 @@ class Stream(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def feed_group(self) -> str:
         """Kafka consumer group under which the live feed shows its position."""
         return f"{self.name}-ws"
+
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits that change with the declaration: what was rejected may be accepted then."""
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:8]
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -15,15 +15,15 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from hl_platform.adapters.kafka.producer import Delivered, KafkaProducer
+from hl_platform.adapters.kafka.producer import Delivered, Delivery, KafkaProducer
 from hl_platform.adapters.mqtt.session import MqttMessage, MqttSession
 from hl_platform.core.accounts import StageStats
 from hl_platform.core.errors import HlError, PoisonRecordError
-from hl_platform.core.readings import ReadingDecoder, Source
+from hl_platform.core.readings import ReadingDecoder, Source, device_of_topic
 from hl_platform.core.routing import Router
 from hl_platform.core.settings import ReadingSettings
 from hl_platform.core.streams import Stream
-from hl_platform.pipeline.dead_letters import dead_letter_headers, kept_bytes
+from hl_platform.pipeline.dead_letters import make_dead_letter
 
 log = structlog.get_logger()
 
@@ -121,21 +121,26 @@ class Bridge:
         self, stream: Stream, message: MqttMessage, fault: PoisonRecordError, received_at: datetime
     ) -> None:
         self._say_rejected(message.mqtt_topic, fault, received_at)
-        origin = {
-            "mqtt_topic": message.mqtt_topic,
-            "qos": str(message.qos),
-            "retained": str(message.retained).lower(),
-            "received_at": received_at.isoformat(),
-            "bridge": self._service,
-        }
-        headers = dead_letter_headers(stream, "bridge", fault, received_at, origin)
+        letter = make_dead_letter(
+            stream,
+            "bridge",
+            fault,
+            message.payload,
+            received_at,
+            device_id=device_of_topic(message.mqtt_topic),
+            mqtt_topic=message.mqtt_topic,
+            qos=message.qos,
+            retained=message.retained,
+            received_at=received_at,
+            bridge=self._service,
+        )
         self._producer.send(
             stream.dead_letter_topic,
             # The whole topic: an invalid payload may not even name its device.
             message.mqtt_topic,
-            kept_bytes(message.payload, headers),
+            letter.value,
             self._on_dead_lettered(stream, message),
-            headers,
+            letter.headers,
         )
 
     def _say_rejected(self, mqtt_topic: str, fault: PoisonRecordError, at: datetime) -> None:
@@ -147,16 +152,16 @@ class Bridge:
             )
 
     def _on_forwarded(self, stream: Stream, message: MqttMessage) -> Delivered:
-        def delivered(error: HlError | None) -> None:
-            if self._arrived(error):
+        def delivered(delivery: Delivery) -> None:
+            if self._arrived(delivery.error):
                 self._stats.count(stream.name, forwarded=1)
                 self._settle(message)
 
         return delivered
 
     def _on_dead_lettered(self, stream: Stream, message: MqttMessage) -> Delivered:
-        def delivered(error: HlError | None) -> None:
-            if self._arrived(error):
+        def delivered(delivery: Delivery) -> None:
+            if self._arrived(delivery.error):
                 self._stats.count(stream.name, dead_lettered=1)
                 self._settle(message)
 

@@ -18,15 +18,15 @@ from typing import NamedTuple
 import structlog
 
 from hl_platform.adapters.kafka.consumer import GroupConsumer, Record
-from hl_platform.adapters.kafka.producer import KafkaProducer
+from hl_platform.adapters.kafka.producer import Delivery, KafkaProducer
 from hl_platform.adapters.postgres.sink_store import Claim, SinkStore
 from hl_platform.core.accounts import Account, StageStats
 from hl_platform.core.backoff import Backoff
-from hl_platform.core.errors import FencedError, HlError, PoisonRecordError, TransientError
+from hl_platform.core.errors import FencedError, PoisonRecordError, TransientError
 from hl_platform.core.readings import Reading, ReadingDecoder
 from hl_platform.core.settings import ReadingSettings, SinkSettings
 from hl_platform.core.streams import Stream
-from hl_platform.pipeline.dead_letters import dead_letter_headers, kept_bytes
+from hl_platform.pipeline.dead_letters import make_dead_letter
 
 log = structlog.get_logger()
 
@@ -220,28 +220,32 @@ class StreamSink:
     def _send_dead_letters(self, items: list[Item]) -> None:
         if not items:
             return
-        arrived: list[HlError | None] = []
+        arrived: list[Delivery] = []
         for item in items:
             assert item.fault is not None  # noqa: S101 - the caller chose those that have one
-            origin = {
-                "kafka_topic": self._stream.kafka_topic,
-                "kafka_partition": str(item.record.kafka_partition),
-                "offset": str(item.record.offset),
-                "kafka_time": item.record.kafka_time.isoformat(),
-            }
-            headers = dead_letter_headers(self._stream, "sink", item.fault, self._now(), origin)
-            value = kept_bytes(item.record.value, headers)
+            letter = make_dead_letter(
+                self._stream,
+                "sink",
+                item.fault,
+                item.record.value,
+                self._now(),
+                device_id=item.record.key,
+                kafka_topic=self._stream.kafka_topic,
+                kafka_partition=item.record.kafka_partition,
+                offset=item.record.offset,
+                kafka_time=item.record.kafka_time,
+            )
             self._producer.send(
-                self._stream.dead_letter_topic, item.record.key, value, arrived.append, headers
+                self._stream.dead_letter_topic, item.record.key, letter.value, arrived.append, letter.headers
             )
         log.warning("records_rejected", stream=self._stream.name, n=len(items), first=str(items[0].fault))
         while len(arrived) < len(items):
             self._producer.poll(0.1)
             if self._stop.is_set():
                 raise TransientError("stopped before Kafka had the dead letters")
-        for error in arrived:
-            if error is not None:
-                raise error
+        for delivery in arrived:
+            if delivery.error is not None:
+                raise delivery.error
 
     def _measure(self, readings: Sequence[Reading]) -> None:
         now = self._now()

@@ -1,6 +1,7 @@
 """A producer that reports on every record: delivered or failed."""
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -14,7 +15,21 @@ LINGER_MS = 5
 # Larger than any payload that is accepted, with what the bridge adds; Kafka's own default limit.
 MAX_RECORD_BYTES = 1_000_000
 
-Delivered = Callable[[HlError | None], None]
+
+class Delivery(NamedTuple):
+    """What became of a record.
+
+    Args:
+        error: why Kafka did not take it; None if it did.
+        kafka_partition, offset: where it is then; both -1 if it is nowhere.
+    """
+
+    error: HlError | None
+    kafka_partition: int
+    offset: int
+
+
+Delivered = Callable[[Delivery], None]
 
 
 class KafkaProducer:
@@ -86,7 +101,10 @@ class KafkaProducer:
 
 
 def _reporter(on_delivery: Delivered) -> Callable[[KafkaError | None, Message], None]:
-    def report(error: KafkaError | None, _message: Message) -> None:
-        on_delivery(None if error is None else translate(error))
+    def report(error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            on_delivery(Delivery(translate(error), -1, -1))
+        else:
+            on_delivery(Delivery(None, message.partition() or 0, message.offset() or 0))
 
     return report

@@ -36,7 +36,8 @@ def translate(error: psycopg.Error) -> HlError:
     if code.startswith(TRANSIENT_CLASSES) or code in TRANSIENT_CODES:
         return TransientError(f"{text} (SQLSTATE {code})")
     if code.startswith(DATA_CLASSES):
-        return PoisonRecordError(f"sqlstate_{code.lower()}", text)
+        column = error.diag.column_name or error.diag.constraint_name
+        return PoisonRecordError(f"sqlstate_{code.lower()}", text, sqlstate=code, column=column)
     if code.startswith(CONFIG_CLASSES):
         return ConfigError(f"{text} (SQLSTATE {code})")
     return InvariantError(f"{text} (SQLSTATE {code})")
