@@ -1,5 +1,6 @@
 """The sink's reader: one topic, one member of its consumer group, positions from outside Kafka."""
 
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -7,7 +8,7 @@ from typing import NamedTuple
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from hl_platform.adapters.kafka.config import client_config
+from hl_platform.adapters.kafka.config import Setting, client_config
 from hl_platform.adapters.kafka.errors import translate
 from hl_platform.core.errors import InvariantError
 from hl_platform.core.settings import KafkaSettings
@@ -22,6 +23,9 @@ REQUEST_TIMEOUT_S = 5.0
 MAX_POLL_INTERVAL_MS = 86_400_000
 # The shortest that brokers allow by default: after it the partitions of a dead member go to the others.
 SESSION_TIMEOUT_MS = 6_000
+# Before a member that Kafka has shut out joins again. A real successor has the lease, which ends us within two
+# heartbeats: this pause keeps us from shutting it out in turn.
+REJOIN_AFTER_S = 1.0
 
 
 class Record(NamedTuple):
@@ -38,7 +42,11 @@ class GroupConsumer:
     """Reads one topic as a static member of a consumer group.
 
     The member has a name, so that a restarted process gets its partitions back at once instead of waiting for
-    its predecessor's session to expire, and a predecessor that is still alive is shut out by Kafka.
+    its predecessor's session to expire, and a predecessor that is still alive is shut out by Kafka. A member
+    can also be shut out by itself: the answer to its joining was lost with the broker, it joins once more and
+    gets another id, and the first id is the one it goes on with (librdkafka issue 3437, Apache KAFKA-20985).
+    From here the two look alike. So a member that was shut out joins again; whether it may write is for the
+    lease and the epoch of its claim to say, not for Kafka's group.
 
     Args:
         kafka: the cluster.
@@ -49,24 +57,9 @@ class GroupConsumer:
 
     def __init__(self, kafka: KafkaSettings, group: str, kafka_topic: str, member: str) -> None:
         self._topic = kafka_topic
-        self._consumer = Consumer(
-            {
-                **client_config(kafka, member),
-                "group.id": group,
-                "group.instance.id": member,
-                "session.timeout.ms": SESSION_TIMEOUT_MS,
-                "heartbeat.interval.ms": 1_500,
-                "max.poll.interval.ms": MAX_POLL_INTERVAL_MS,
-                "enable.auto.commit": False,
-                # Positions come from the database. One that Kafka does not have must be decided, not skipped.
-                "auto.offset.reset": "error",
-                "topic.metadata.refresh.interval.ms": 10_000,
-                # Bounds what waits in memory for the database.
-                "queued.max.messages.kbytes": 32_768,
-            }
-        )
+        self._config = _consumer_config(kafka, group, member)
         self._assigned: list[int] | None = None
-        self._consumer.subscribe([kafka_topic], on_assign=self._on_assign, on_revoke=self._on_revoke)
+        self._consumer = self._join()
 
     def take_assignment(self) -> list[int] | None:
         """The partitions that Kafka gave us since the last call, or None. Answer with `start_at`."""
@@ -98,12 +91,16 @@ class GroupConsumer:
 
         Raises:
             InvariantError: Kafka no longer has the position we are at.
-            FencedError: another process has taken this member's place.
             TransientError: Kafka cannot serve us now.
         """
         messages = self._consumer.consume(1, timeout=IDLE_POLL_S)
         if messages and max_records > 1:
             messages += self._consumer.consume(max_records - 1, timeout=max_age_s)
+        for error in (message.error() for message in messages):
+            if error is not None and _is_fatal(error):
+                self._join_again(error)
+                # What came with it is read again by the new member.
+                return []
         return [record for message in messages if (record := _record_of(message)) is not None]
 
     def show_position(self, next_offsets: Mapping[int, int]) -> None:
@@ -120,6 +117,18 @@ class GroupConsumer:
         """Ends the reading. The static member keeps its place for a session timeout."""
         self._consumer.close()
 
+    def _join(self) -> Consumer:
+        consumer = Consumer(self._config)
+        consumer.subscribe([self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke)
+        return consumer
+
+    def _join_again(self, error: KafkaError) -> None:
+        log.warning("group_member_shut_out", kafka_topic=self._topic, error=error.str(), code=error.name())
+        self._consumer.close()
+        time.sleep(REJOIN_AFTER_S)
+        self._assigned = None
+        self._consumer = self._join()
+
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # Nothing is read before the database has said where to begin.
         consumer.assign([])
@@ -127,6 +136,28 @@ class GroupConsumer:
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         log.info("partitions_revoked", kafka_partitions=[partition.partition for partition in partitions])
+
+
+def _consumer_config(kafka: KafkaSettings, group: str, member: str) -> dict[str, Setting]:
+    return {
+        **client_config(kafka, member),
+        "group.id": group,
+        "group.instance.id": member,
+        "session.timeout.ms": SESSION_TIMEOUT_MS,
+        "heartbeat.interval.ms": 1_500,
+        "max.poll.interval.ms": MAX_POLL_INTERVAL_MS,
+        "enable.auto.commit": False,
+        # Positions come from the database. One that Kafka does not have must be decided, not skipped.
+        "auto.offset.reset": "error",
+        "topic.metadata.refresh.interval.ms": 10_000,
+        # Bounds what waits in memory for the database.
+        "queued.max.messages.kbytes": 32_768,
+    }
+
+
+def _is_fatal(error: KafkaError) -> bool:
+    # librdkafka says it with the flag, or with the code alone when a request meets it later.
+    return bool(error.fatal()) or error.code() in {KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID}  # noqa: SLF001
 
 
 def _record_of(message: Message) -> Record | None:
@@ -143,7 +174,7 @@ def _record_of(message: Message) -> Record | None:
         )
     if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - the library's public name
         raise InvariantError(f"Kafka no longer has the sink's position: {error.str()}")
-    if error.fatal() or not _passes(error):
+    if not _passes(error):
         raise translate(error)
     log.warning("kafka_away", error=error.str())
     return None
