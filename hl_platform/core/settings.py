@@ -158,6 +158,17 @@ class SinkSettings(Section, frozen=True):
         PositiveInt,
         Meta(description="Days that have a table partition each; older readings share one."),
     ] = 90
+    breaker_share: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1,
+            description=(
+                "Share of a stream's records within a minute; when more are rejected, the stream is paused "
+                "but for probes. 1 switches this off."
+            ),
+        ),
+    ] = 0.5
 
 
 class ServiceSettings(Section, frozen=True):

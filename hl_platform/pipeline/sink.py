@@ -3,40 +3,36 @@
 The path of one batch, in this order; a crash between any two steps repeats the batch or finds it done:
 
 1. Kafka assigns partitions; the database hands over their offsets with a new epoch (`SinkStore.claim`).
-2. Records are read from those offsets, by number or by age, whichever comes first.
-3. They are decoded; what is invalid goes to the dead letters and is acknowledged by Kafka.
+2. Records are read from those offsets, by number or by age, whichever comes first; few or none while the
+   breaker is open.
+3. They are decoded; what is invalid, or rejected by the database every time (`BatchWriter`), goes to the dead
+   letters and is acknowledged by Kafka.
 4. One transaction writes rows, offsets and counts, and fails if somebody else has claimed a partition.
 5. Kafka is told the position, for lag tools to see.
 """
 
 import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import NamedTuple
 
 import structlog
 
 from hl_platform.adapters.kafka.consumer import GroupConsumer, Record
-from hl_platform.adapters.kafka.producer import Delivery, KafkaProducer
+from hl_platform.adapters.kafka.producer import KafkaProducer
 from hl_platform.adapters.postgres.sink_store import Claim, SinkStore
-from hl_platform.core.accounts import Account, StageStats
+from hl_platform.core.accounts import StageStats
 from hl_platform.core.backoff import Backoff
-from hl_platform.core.errors import FencedError, PoisonRecordError, TransientError
-from hl_platform.core.readings import Reading, ReadingDecoder
+from hl_platform.core.errors import FencedError, InvariantError, PoisonRecordError, TransientError
+from hl_platform.core.readings import ReadingDecoder
 from hl_platform.core.settings import ReadingSettings, SinkSettings
 from hl_platform.core.streams import Stream
-from hl_platform.pipeline.dead_letters import make_dead_letter
+from hl_platform.pipeline.batch import Item, decode_item
+from hl_platform.pipeline.batch_writer import MAX_TRIES, BatchWriter
+from hl_platform.pipeline.breaker import PROBE_EVERY_S, Breaker
 
 log = structlog.get_logger()
-
-
-class Item(NamedTuple):
-    """A record, and what became of it when it was decoded."""
-
-    record: Record
-    reading: Reading | None
-    fault: PoisonRecordError | None
 
 
 class StreamSink:
@@ -47,9 +43,9 @@ class StreamSink:
         consumer: reads the topic.
         store: writes the table.
         producer: takes the dead letters.
-        sink: batch size and age.
+        sink: batch size and age, and when the breaker opens.
         rules: which readings are believed.
-        stats: takes the delays; counts are in the store's transaction.
+        stats: takes the delays and alerts; counts are in the store's transaction.
         now: the time, aware.
 
     Guarantee: every record is one row, or changes none because its row is there, or is a dead letter that
@@ -71,16 +67,16 @@ class StreamSink:
         self._stream = stream
         self._consumer = consumer
         self._store = store
-        self._producer = producer
         self._sink = sink
         self._decoder = ReadingDecoder(stream, rules)
         self._stats = stats
         self._now = now
         self._claims: dict[int, Claim] = {}
-        # Dead letters that Kafka has and whose offsets are not committed yet: an outage of the database
-        # repeats the batch, and must not repeat them.
-        self._sent: set[tuple[int, int]] = set()
+        self._breaker = Breaker(sink.breaker_share)
         self._stop = threading.Event()
+        self._writer = BatchWriter(
+            stream=stream, store=store, producer=producer, stats=stats, now=now, pause=self._stop.wait
+        )
 
     def run(self) -> None:
         """Works until `stop`.
@@ -103,23 +99,53 @@ class StreamSink:
         self._stop.set()
 
     def _step(self) -> None:
-        records = self._consumer.consume(self._sink.max_batch_rows, self._sink.max_batch_age_ms / 1000)
+        records = self._read()
         # Records of partitions that we lost meanwhile are for whoever has them now.
         mine = [record for record in records if record.kafka_partition in self._claims]
         if mine:
-            self._persist(
-                lambda: self._store_items([self._decode(record) for record in self._unwritten(mine)])
-            )
+            self._persist(lambda: self._write(self._unwritten(mine)))
             self._consumer.show_position(
                 {partition: claim.next_offset for partition, claim in self._claims.items()}
             )
         assigned = self._consumer.take_assignment()
         if assigned is not None:
+            self._writer.forget_sent()
             self._persist(lambda: self._claim_all(assigned))
+
+    def _read(self) -> list[Record]:
+        n_allowed = self._breaker.plan_read(time.monotonic(), self._sink.max_batch_rows)
+        if n_allowed == 0:
+            self._consumer.pause()
+        else:
+            self._consumer.resume()
+        # Also when paused: who does not ask loses its membership, and hears of no assignment.
+        return self._consumer.consume(max(n_allowed, 1), self._sink.max_batch_age_ms / 1000)
+
+    def _write(self, records: Sequence[Record]) -> None:
+        if not records:
+            return
+        now = self._now()
+        items = [decode_item(self._decoder, record, now) for record in records]
+        self._watch(self._writer.write(items, self._claims))
+
+    def _watch(self, items: Sequence[Item]) -> None:
+        # Replays were rejected before: they say nothing about what devices send.
+        own = [item for item in items if item.record.replay_of is None]
+        failures = [item.failure for item in own if item.failure is not None]
+        was_open = self._breaker.is_open
+        self._breaker.count(time.monotonic(), len(own), len(failures))
+        if self._breaker.is_open and not was_open:
+            fault = failures[-1].fault
+            log.error("breaker_open", stream=self._stream.name, n_rejected=len(failures), last=str(fault))
+            self._stats.alert(self._stream.name, "breaker_open", _breaker_message(self._stream, fault))
+        elif was_open and not self._breaker.is_open:
+            log.info("breaker_closed", stream=self._stream.name)
+            self._stats.clear_alert(self._stream.name, "breaker_open")
 
     def _persist(self, work: Callable[[], None]) -> None:
         # An outage is waited out with the batch in hand; nothing is skipped and nothing is a dead letter.
         backoff = Backoff(random.Random())  # noqa: S311 - jitter, not secrecy
+        n_unknown = 0
         while True:
             try:
                 work()
@@ -128,6 +154,14 @@ class StreamSink:
                 if self._stop.wait(backoff.next_s()):
                     # Not written: the successor reads it again.
                     return
+                self._refresh_claims()
+            except InvariantError as exc:
+                # What nobody foresaw may pass, or be of this connection only. If not: stop, discard nothing.
+                n_unknown += 1
+                log.error("unknown_error", stream=self._stream.name, n_tries=n_unknown, error=str(exc))  # noqa: TRY400
+                if n_unknown == MAX_TRIES or self._stop.wait(backoff.next_s()):
+                    raise
+                self._store.close()
                 self._refresh_claims()
             else:
                 return
@@ -172,109 +206,10 @@ class StreamSink:
             record for record in records if record.offset >= self._claims[record.kafka_partition].next_offset
         ]
 
-    def _decode(self, record: Record) -> Item:
-        try:
-            reading = self._decoder.decode_record(record.value, record.key, record.kafka_time)
-        except PoisonRecordError as fault:
-            return Item(record, None, fault)
-        return Item(record, reading, None)
 
-    def _store_items(self, items: list[Item]) -> None:
-        if not items:
-            return
-        try:
-            self._write(items)
-        except PoisonRecordError as fault:
-            # Half of the batch at a time: the good rows land, and what is left over is the bad one.
-            if len(items) == 1:
-                self._store_items([items[0]._replace(reading=None, fault=fault)])
-                return
-            middle = len(items) // 2
-            self._store_items(items[:middle])
-            self._store_items(items[middle:])
-
-    def _write(self, items: list[Item]) -> None:
-        started_at = self._now()
-        rejected = [item for item in items if item.fault is not None]
-        self._send_dead_letters([item for item in rejected if _position(item) not in self._sent])
-        self._sent.update(_position(item) for item in rejected)
-        account = Account(received=len(items), dead_lettered=len(rejected))
-        readings = _last_of_each(items, account)
-        account.last_reading_at = max((reading.received_at for reading in readings), default=None)
-        next_offsets = {item.record.kafka_partition: item.record.offset + 1 for item in items}
-        written = self._store.write(readings, self._claims, next_offsets, account)
-        for partition, next_offset in next_offsets.items():
-            self._claims[partition] = self._claims[partition]._replace(next_offset=next_offset)
-        self._sent.difference_update(_position(item) for item in rejected)
-        self._measure(readings)
-        log.debug(
-            "batch_committed",
-            stream=self._stream.name,
-            next_offsets=next_offsets,
-            n_rows=written.inserted,
-            n_corrected=written.corrected,
-            n_dead_lettered=len(rejected),
-            duration_ms=(self._now() - started_at).total_seconds() * 1000,
-        )
-
-    def _send_dead_letters(self, items: list[Item]) -> None:
-        if not items:
-            return
-        arrived: list[Delivery] = []
-        for item in items:
-            assert item.fault is not None  # noqa: S101 - the caller chose those that have one
-            letter = make_dead_letter(
-                self._stream,
-                "sink",
-                item.fault,
-                item.record.value,
-                self._now(),
-                device_id=item.record.key,
-                kafka_topic=self._stream.kafka_topic,
-                kafka_partition=item.record.kafka_partition,
-                offset=item.record.offset,
-                kafka_time=item.record.kafka_time,
-            )
-            self._producer.send(
-                self._stream.dead_letter_topic, item.record.key, letter.value, arrived.append, letter.headers
-            )
-        log.warning("records_rejected", stream=self._stream.name, n=len(items), first=str(items[0].fault))
-        while len(arrived) < len(items):
-            self._producer.poll(0.1)
-            if self._stop.is_set():
-                raise TransientError("stopped before Kafka had the dead letters")
-        for delivery in arrived:
-            if delivery.error is not None:
-                raise delivery.error
-
-    def _measure(self, readings: Sequence[Reading]) -> None:
-        now = self._now()
-        for reading in readings:
-            if reading.is_live:
-                self._stats.delay("device_to_row", (now - reading.timestamp).total_seconds() * 1000)
-
-
-def _position(item: Item) -> tuple[int, int]:
-    return (item.record.kafka_partition, item.record.offset)
-
-
-def _last_of_each(items: Sequence[Item], account: Account) -> list[Reading]:
-    """The readings of a batch, the last one of those with the same device and timestamp.
-
-    Args:
-        items: in order of offset, so that a device's own order decides.
-        account: gets the repetitions and corrections that the batch holds within itself.
-    """
-    last: dict[tuple[str, datetime], Reading] = {}
-    for item in items:
-        if item.reading is None:
-            continue
-        key = (item.reading.device_id, item.reading.timestamp)
-        earlier = last.get(key)
-        if earlier is not None:
-            if (earlier.values, earlier.extra) == (item.reading.values, item.reading.extra):
-                account.duplicates += 1
-            else:
-                account.corrected += 1
-        last[key] = item.reading
-    return list(last.values())
+def _breaker_message(stream: Stream, fault: PoisonRecordError) -> str:
+    return (
+        f"Most of what arrives on {stream.kafka_topic} is rejected, last because of: {fault}. The stream is paused "
+        f"but for a probe every {PROBE_EVERY_S:g} s, and goes on by itself when probes pass; Kafka keeps the rest. "
+        "Mend what sends, or what rejects, and replay the dead letters."
+    )

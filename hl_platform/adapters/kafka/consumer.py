@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from hl_platform.adapters.kafka.config import Setting, client_config
 from hl_platform.adapters.kafka.errors import translate
+from hl_platform.core.dead_letters import REPLAY_OF
 from hl_platform.core.errors import InvariantError
 from hl_platform.core.settings import KafkaSettings
 
@@ -29,13 +30,18 @@ REJOIN_AFTER_S = 1.0
 
 
 class Record(NamedTuple):
-    """A Kafka record."""
+    """A Kafka record.
+
+    Args:
+        replay_of: the dead letter that it replays, as `entry_name` writes it; None for all others.
+    """
 
     kafka_partition: int
     offset: int
     key: str | None
     value: bytes
     kafka_time: datetime
+    replay_of: str | None = None
 
 
 class GroupConsumer:
@@ -59,6 +65,7 @@ class GroupConsumer:
         self._topic = kafka_topic
         self._config = _consumer_config(kafka, group, member)
         self._assigned: list[int] | None = None
+        self._paused = False
         self._consumer = self._join()
 
     def take_assignment(self) -> list[int] | None:
@@ -71,6 +78,19 @@ class GroupConsumer:
         self._consumer.assign(
             [TopicPartition(self._topic, partition, offset) for partition, offset in next_offsets.items()]
         )
+        self._paused = False
+
+    def pause(self) -> None:
+        """Reads nothing until `resume` or `start_at`. `consume` goes on keeping up our membership."""
+        if not self._paused:
+            self._consumer.pause(self._consumer.assignment())
+            self._paused = True
+
+    def resume(self) -> None:
+        """Reads on where `pause` stopped."""
+        if self._paused:
+            self._consumer.resume(self._consumer.assignment())
+            self._paused = False
 
     def watermarks(self, kafka_partition: int) -> tuple[int, int]:
         """The first offset that Kafka still has, and the next that it will give.
@@ -127,6 +147,7 @@ class GroupConsumer:
         self._consumer.close()
         time.sleep(REJOIN_AFTER_S)
         self._assigned = None
+        self._paused = False
         self._consumer = self._join()
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -171,6 +192,7 @@ def _record_of(message: Message) -> Record | None:
             key.decode(errors="replace") if key is not None else None,
             message.value() or b"",
             datetime.fromtimestamp(max(timestamp_ms, 0) / 1000, UTC),
+            _replay_of(message),
         )
     if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - the library's public name
         raise InvariantError(f"Kafka no longer has the sink's position: {error.str()}")
@@ -178,6 +200,13 @@ def _record_of(message: Message) -> Record | None:
         raise translate(error)
     log.warning("kafka_away", error=error.str())
     return None
+
+
+def _replay_of(message: Message) -> str | None:
+    headers = message.headers()
+    # Nearly every record has none at all.
+    value = dict(headers).get(REPLAY_OF) if headers else None
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def _passes(error: KafkaError) -> bool:

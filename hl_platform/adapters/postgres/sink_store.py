@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import psycopg
 import structlog
-from psycopg import sql
 
 from hl_platform.adapters.postgres.connection import connect
 from hl_platform.adapters.postgres.errors import translated
+from hl_platform.adapters.postgres.reading_rows import ReadingRows, Written
 from hl_platform.core.accounts import Account
-from hl_platform.core.errors import FencedError
+from hl_platform.core.errors import FencedError, PoisonRecordError
 from hl_platform.core.readings import Reading
 from hl_platform.core.streams import Stream
 
@@ -56,21 +56,6 @@ set received = a.received + excluded.received, forwarded = a.forwarded + exclude
     last_reading_at = coalesce(excluded.last_reading_at, a.last_reading_at), updated_at = now()
 """
 
-# The same reading again is left alone, so that a replay writes nothing; other values win.
-UPSERT = """
--- upsert: new readings in, corrections over what was stored, repetitions nowhere
-with written as (
-    insert into public.{table} as t (device_id, timestamp, {columns}, extra, received_at)
-    select device_id, timestamp, {columns}, extra, received_at from {stage}
-    on conflict (device_id, timestamp) do update
-    set ({columns}, extra, received_at, ingested_at, corrections) =
-        row({excluded}, excluded.extra, excluded.received_at, clock_timestamp(), t.corrections + 1)
-    where ({stored}, t.extra) is distinct from ({excluded}, excluded.extra)
-    returning corrections = 0 as is_new
-)
-select count(*) filter (where is_new), count(*) filter (where not is_new) from written
-"""
-
 
 class Claim(NamedTuple):
     """Our right to a Kafka partition.
@@ -82,13 +67,6 @@ class Claim(NamedTuple):
 
     next_offset: int
     epoch: int
-
-
-class Written(NamedTuple):
-    """What a batch did to the table, in rows."""
-
-    inserted: int
-    corrected: int
 
 
 class SinkStore:
@@ -106,7 +84,7 @@ class SinkStore:
         self._conn: psycopg.Connection | None = None
         self._days: set[date] = set()
         self._key = {"group": stream.consumer_group, "topic": stream.kafka_topic, "service": service}
-        self._copy, self._upsert = _statements(stream)
+        self._rows = ReadingRows(stream)
 
     def claim(self, kafka_partition: int, low: int) -> Claim:
         """Takes over a Kafka partition.
@@ -171,15 +149,34 @@ class SinkStore:
             with conn.transaction():
                 self._advance(claims, next_offsets)
                 if readings:
-                    written = self._store(conn, readings)
+                    written = self._rows.write(conn, readings)
                     account.forwarded += written.inserted
                     account.corrected += written.corrected
                     account.duplicates += len(readings) - written.inserted - written.corrected
                 self._add_to_account(account)
         return written
 
+    def find_rejected(self, readings: Sequence[Reading]) -> list[tuple[int, PoisonRecordError]]:
+        """Which readings the table rejects, found by trying them and taking everything back.
+
+        Args:
+            readings: no two of the same device and timestamp, of a batch that `write` could not write.
+
+        Returns:
+            Index and fault of each, in order. Where two contradict each other, the later one is rejected.
+
+        Raises:
+            TransientError: the database is away.
+
+        Guarantee: changes nothing; one among 10,000 costs fewer than 40 statements.
+        """
+        with translated():
+            conn = self._connected()
+            with conn.transaction(force_rollback=True):
+                return self._rows.find_rejected(conn, readings)
+
     def close(self) -> None:
-        """Closes the connection."""
+        """Closes the connection. The next method that needs one makes another."""
         if self._conn is not None:
             self._conn.close()
             self._conn = None
@@ -187,7 +184,7 @@ class SinkStore:
     def _connected(self) -> psycopg.Connection:
         if self._conn is None or self._conn.closed:
             self._conn = connect(self._url, application_name=f"hl-{self._service}-{self._stream.name}")
-            self._conn.execute(_stage_ddl(self._stream))
+            self._rows.make_stage(self._conn)
             # Somebody may have dropped partitions while we were away.
             self._days.clear()
         return self._conn
@@ -216,23 +213,6 @@ class SinkStore:
         if moved != len(held):
             raise FencedError(f"{self._stream.consumer_group}: another sink has claimed our partitions")
 
-    def _store(self, conn: psycopg.Connection, readings: Sequence[Reading]) -> Written:
-        with conn.cursor() as cursor:
-            with cursor.copy(self._copy) as copy:
-                for reading in readings:
-                    copy.write_row(
-                        (
-                            reading.device_id,
-                            reading.timestamp,
-                            *reading.values,
-                            reading.extra,
-                            reading.received_at,
-                        )
-                    )
-            row = cursor.execute(self._upsert).fetchone()
-        assert row is not None  # noqa: S101 - a count returns its row
-        return Written(*row)
-
     def _add_to_account(self, account: Account) -> None:
         counts = (
             "received",
@@ -247,32 +227,3 @@ class SinkStore:
         self._connected().execute(
             ADD_TO_ACCOUNT, {**values, "service": self._service, "stream": self._stream.name}
         )
-
-
-def _stage(stream: Stream) -> sql.Identifier:
-    return sql.Identifier(f"stage_{stream.table}")
-
-
-def _stage_ddl(stream: Stream) -> sql.Composed:
-    # Types are the table's, not the declaration's: a column may have been widened.
-    columns = [sql.Identifier(field.name) for field in stream.fields]
-    return sql.SQL(
-        "create temp table {} on commit delete rows as "
-        "select device_id, timestamp, {}, extra, received_at from public.{} with no data"
-    ).format(_stage(stream), sql.SQL(", ").join(columns), sql.Identifier(stream.table))
-
-
-def _statements(stream: Stream) -> tuple[sql.Composed, sql.Composed]:
-    names = [sql.Identifier(field.name) for field in stream.fields]
-    columns = sql.SQL(", ").join(names)
-    upsert = sql.SQL(UPSERT).format(
-        table=sql.Identifier(stream.table),
-        stage=_stage(stream),
-        columns=columns,
-        stored=sql.SQL(", ").join(sql.SQL("t.{}").format(name) for name in names),
-        excluded=sql.SQL(", ").join(sql.SQL("excluded.{}").format(name) for name in names),
-    )
-    copy = sql.SQL("copy {} (device_id, timestamp, {}, extra, received_at) from stdin").format(
-        _stage(stream), columns
-    )
-    return copy, upsert

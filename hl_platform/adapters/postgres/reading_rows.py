@@ -1,0 +1,152 @@
+"""Readings into the table of their stream: through a stage, in the caller's transaction."""
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+import psycopg
+from psycopg import sql
+
+from hl_platform.adapters.postgres.errors import translated
+from hl_platform.core.bisection import find_rejected
+from hl_platform.core.errors import PoisonRecordError
+from hl_platform.core.readings import Reading
+from hl_platform.core.streams import Stream
+
+# As wide as what the decoder lets through, whatever the table's columns are: a reading always reaches the
+# stage, it is the table that rejects it, and a column that is widened needs no other stage.
+STAGE_TYPES = {
+    "float": "double precision",
+    "integer": "bigint",
+    "smallint": "bigint",
+    "text": "text",
+    "boolean": "boolean",
+}
+
+STAGE = """
+-- stage: where a batch waits for its upsert, numbered from 0
+create temp table {stage} (
+    n integer, device_id text, timestamp timestamptz, {typed}, extra text, received_at timestamptz
+) on commit delete rows
+"""
+
+COPY = """
+-- copy: a batch into the stage
+copy {stage} (n, device_id, timestamp, {columns}, extra, received_at) from stdin
+"""
+
+# The same reading again is left alone, so that a replay writes nothing. Other values win unless they are older
+# than what is stored: the replay of an old reading must not undo a later correction.
+UPSERT = """
+-- upsert: new readings in, corrections over what was stored, repetitions nowhere
+with written as (
+    insert into public.{table} as t (device_id, timestamp, {columns}, extra, received_at)
+    select device_id, timestamp, {columns}, extra::jsonb, received_at from {stage}
+    where n >= %(start)s and n < %(end)s
+    on conflict (device_id, timestamp) do update
+    set ({columns}, extra, received_at, ingested_at, corrections) =
+        row({excluded}, excluded.extra, excluded.received_at, clock_timestamp(), t.corrections + 1)
+    where ({stored}, t.extra) is distinct from ({excluded}, excluded.extra)
+      and excluded.received_at >= t.received_at
+    returning corrections = 0 as is_new
+)
+select count(*) filter (where is_new), count(*) filter (where not is_new) from written
+"""
+
+# What would be checked at commit is checked at once, or a trial could not see it.
+BEGIN_TRIAL = "set constraints all immediate; savepoint kept"
+KEEP = "release savepoint kept; savepoint kept"
+UNDO = "rollback to savepoint kept"
+
+
+class Written(NamedTuple):
+    """What a batch did to the table, in rows."""
+
+    inserted: int
+    corrected: int
+
+
+class ReadingRows:
+    """Writes the readings of one stream, no two of a batch with the same device and timestamp.
+
+    Every method works in the transaction that the connection is in, and lets the driver's errors out.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        names = [sql.Identifier(field.name) for field in stream.fields]
+        columns = sql.SQL(", ").join(names)
+        stage = sql.Identifier(f"stage_{stream.table}")
+        typed = [
+            sql.SQL("{} {}").format(name, sql.SQL(STAGE_TYPES[field.type]))
+            for name, field in zip(names, stream.fields, strict=True)
+        ]
+        self._stage = sql.SQL(STAGE).format(stage=stage, typed=sql.SQL(", ").join(typed))
+        self._copy = sql.SQL(COPY).format(stage=stage, columns=columns)
+        self._upsert = sql.SQL(UPSERT).format(
+            table=sql.Identifier(stream.table),
+            stage=stage,
+            columns=columns,
+            stored=sql.SQL(", ").join(sql.SQL("t.{}").format(name) for name in names),
+            excluded=sql.SQL(", ").join(sql.SQL("excluded.{}").format(name) for name in names),
+        )
+
+    def make_stage(self, conn: psycopg.Connection) -> None:
+        """Prepares a connection for the other methods."""
+        conn.execute(self._stage)
+
+    def write(self, conn: psycopg.Connection, readings: Sequence[Reading]) -> Written:
+        """Writes a batch."""
+        self._fill_stage(conn, readings, 0, len(readings))
+        return self._move(conn, 0, len(readings))
+
+    def find_rejected(
+        self, conn: psycopg.Connection, readings: Sequence[Reading]
+    ) -> list[tuple[int, PoisonRecordError]]:
+        """Which readings the table rejects; those it accepts are written, for the caller to roll back."""
+        n = len(readings)
+        conn.execute(BEGIN_TRIAL)
+        staged = _fault_of(conn, lambda: self._fill_stage(conn, readings, 0, n)) is None
+
+        def attempt(start: int, end: int) -> PoisonRecordError | None:
+            def write() -> None:
+                # Staging all of them at once spares a statement per try, unless the driver refuses one.
+                if not staged:
+                    self._fill_stage(conn, readings, start, end)
+                self._move(conn, start, end)
+
+            return _fault_of(conn, write)
+
+        return find_rejected(n, attempt)
+
+    def _fill_stage(
+        self, conn: psycopg.Connection, readings: Sequence[Reading], start: int, end: int
+    ) -> None:
+        with conn.cursor() as cursor, cursor.copy(self._copy) as copy:
+            for n, reading in enumerate(islice(readings, start, end), start):
+                copy.write_row(
+                    (
+                        n,
+                        reading.device_id,
+                        reading.timestamp,
+                        *reading.values,
+                        reading.extra,
+                        reading.received_at,
+                    )
+                )
+
+    def _move(self, conn: psycopg.Connection, start: int, end: int) -> Written:
+        row = conn.execute(self._upsert, {"start": start, "end": end}).fetchone()
+        assert row is not None  # noqa: S101 - a count returns its row
+        return Written(*row)
+
+
+def _fault_of(conn: psycopg.Connection, write: Callable[[], object]) -> PoisonRecordError | None:
+    """Keeps what `write` did and returns None, or undoes it and returns why it was rejected."""
+    try:
+        with translated():
+            write()
+    except PoisonRecordError as fault:
+        conn.execute(UNDO)
+        return fault
+    conn.execute(KEEP)
+    return None

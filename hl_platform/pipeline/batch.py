@@ -1,0 +1,84 @@
+"""A batch of records on its way through the sink: what each is, and what has become of it."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import NamedTuple
+
+from hl_platform.adapters.kafka.consumer import Record
+from hl_platform.core.accounts import Account
+from hl_platform.core.errors import PoisonRecordError
+from hl_platform.core.readings import Reading, ReadingDecoder
+
+Position = tuple[int, int]
+
+
+class Failure(NamedTuple):
+    """Why and how often a record was rejected.
+
+    Args:
+        fault: of the last try.
+        attempts: how often it was tried.
+        first_at, last_at: when it was rejected, aware.
+    """
+
+    fault: PoisonRecordError
+    attempts: int
+    first_at: datetime
+    last_at: datetime
+
+    def again(self, fault: PoisonRecordError, at: datetime) -> "Failure":
+        """The same after one more try."""
+        return Failure(fault, self.attempts + 1, self.first_at, at)
+
+
+class Item(NamedTuple):
+    """A record with either its reading or, if it is given up, its failure."""
+
+    record: Record
+    reading: Reading | None
+    failure: Failure | None
+
+    @property
+    def position(self) -> Position:
+        """Kafka partition and offset."""
+        return (self.record.kafka_partition, self.record.offset)
+
+    def given_up(self, failure: Failure) -> "Item":
+        """The same, bound for the dead letters."""
+        return Item(self.record, None, failure)
+
+
+def decode_item(decoder: ReadingDecoder, record: Record, now: datetime) -> Item:
+    """A record with its reading. One that cannot be decoded never can: it is given up at the first try."""
+    try:
+        reading = decoder.decode_record(record.value, record.key, record.kafka_time)
+    except PoisonRecordError as fault:
+        return Item(record, None, Failure(fault, 1, now, now))
+    return Item(record, reading, None)
+
+
+def last_of_each(items: Iterable[Item], account: Account) -> list[tuple[Item, Reading]]:
+    """The items with a reading that go to the table, one for each device and timestamp.
+
+    Of several it is the one received last, as it would be had they come in batches of their own.
+
+    Args:
+        items: in order of offset, which decides between two that were received at the same time.
+        account: gets the repetitions and corrections that the batch holds within itself.
+    """
+    last: dict[tuple[str, datetime], tuple[Item, Reading]] = {}
+    for item in items:
+        if item.reading is None:
+            continue
+        key = (item.reading.device_id, item.reading.timestamp)
+        if key in last:
+            earlier = last[key][1]
+            if item.reading.received_at < earlier.received_at:
+                account.duplicates += 1
+                continue
+            if (earlier.values, earlier.extra) == (item.reading.values, item.reading.extra):
+                account.duplicates += 1
+            else:
+                account.corrected += 1
+        last[key] = (item, item.reading)
+    return list(last.values())

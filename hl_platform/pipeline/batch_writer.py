@@ -1,0 +1,213 @@
+"""Gets each record of a batch where it belongs: to its row, or to the dead letters.
+
+1. One transaction for the whole batch. Nearly always that is all.
+2. If the database rejects it, `SinkStore.find_rejected` says which records are to blame.
+3. Those are tried twice more, all together, after a pause each: the fault may pass, as a lock or a column
+   that is being widened does.
+4. What was rejected every time goes to the dead letters, and Kafka acknowledges it.
+5. One transaction for the whole batch without them, which also counts them and passes their offsets.
+
+An outage anywhere ends the attempt and is none of the three tries: the caller waits and begins anew.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import structlog
+
+from hl_platform.adapters.kafka.producer import Delivery, KafkaProducer
+from hl_platform.adapters.postgres.sink_store import Claim, SinkStore
+from hl_platform.core.accounts import Account, StageStats
+from hl_platform.core.errors import InvariantError, PoisonRecordError, TransientError
+from hl_platform.core.readings import Reading
+from hl_platform.core.streams import Stream
+from hl_platform.pipeline.batch import Failure, Item, Position, last_of_each
+from hl_platform.pipeline.dead_letters import make_dead_letter
+
+log = structlog.get_logger()
+
+MAX_TRIES = 3
+# Mean pause before the second and the third try, in seconds.
+PAUSES_S = (0.05, 0.15)
+
+
+class BatchWriter:
+    """Writes the batches of one stream.
+
+    Args:
+        stream: which.
+        store: writes the table.
+        producer: takes the dead letters.
+        stats: takes the delays; counts are in the store's transaction.
+        now: the time, aware.
+        pause: waits for so many seconds; returns True at once when the sink is to stop.
+
+    Guarantee: after `write` returned, each record of the batch is one row, or changed none because its row is
+    there, or is a dead letter that Kafka has acknowledged; and its offset is passed.
+    """
+
+    def __init__(
+        self,
+        *,
+        stream: Stream,
+        store: SinkStore,
+        producer: KafkaProducer,
+        stats: StageStats,
+        now: Callable[[], datetime],
+        pause: Callable[[float], bool],
+    ) -> None:
+        self._stream = stream
+        self._store = store
+        self._producer = producer
+        self._stats = stats
+        self._now = now
+        self._pause = pause
+        self._rng = random.Random()  # noqa: S311 - jitter, not secrecy
+        # Dead letters that Kafka has and whose offsets are not committed yet: an outage of the database
+        # repeats the batch, and must neither repeat them nor find their records acceptable after all.
+        self._sent: dict[Position, Failure] = {}
+
+    def write(self, items: Sequence[Item], claims: dict[int, Claim]) -> list[Item]:
+        """Writes a batch.
+
+        Args:
+            items: in order of offset within each Kafka partition.
+            claims: of its Kafka partitions, as they stand; moved on here.
+
+        Returns:
+            The items as they ended.
+
+        Raises:
+            FencedError: another sink has taken over.
+            InvariantError: the database rejects the batch for no record's fault; nothing was discarded.
+            TransientError: an outage; call again with what is not written yet.
+        """
+        items = [
+            item.given_up(self._sent[item.position]) if item.position in self._sent else item
+            for item in items
+        ]
+        failures: dict[Position, Failure] = {}
+        n_unexplained = 0
+        while True:
+            try:
+                self._commit(items, claims)
+            except PoisonRecordError as fault:
+                if not self._try_apart(items, failures):
+                    n_unexplained += 1
+                    if n_unexplained == MAX_TRIES:
+                        msg = f"The database rejects a batch but no record of it: {fault}"
+                        raise InvariantError(msg) from fault
+                    self._back_off(n_unexplained)
+                items = [_given_up_if_hopeless(item, failures) for item in items]
+            else:
+                return list(items)
+
+    def forget_sent(self) -> None:
+        """Call when partitions were assigned: what was not committed may be another sink's by now."""
+        self._sent.clear()
+
+    def _try_apart(self, items: Sequence[Item], failures: dict[Position, Failure]) -> bool:
+        """Tries the records by themselves, the rejected ones again; notes failures, returns if there were any."""
+        suspects = last_of_each(items, Account())
+        any_rejected = False
+        while suspects:
+            rejected = self._store.find_rejected([reading for _, reading in suspects])
+            now = self._now()
+            for index, fault in rejected:
+                position = suspects[index][0].position
+                earlier = failures.get(position)
+                failures[position] = earlier.again(fault, now) if earlier else Failure(fault, 1, now, now)
+            any_rejected = any_rejected or bool(rejected)
+            suspects = [
+                suspects[index]
+                for index, _ in rejected
+                if failures[suspects[index][0].position].attempts < MAX_TRIES
+            ]
+            if suspects:
+                self._back_off(max(failures[item.position].attempts for item, _ in suspects))
+        return any_rejected
+
+    def _back_off(self, n_tries: int) -> None:
+        if self._pause(PAUSES_S[n_tries - 1] * self._rng.uniform(0.5, 1.5)):
+            raise TransientError("stopped between two tries")
+
+    def _commit(self, items: Sequence[Item], claims: dict[int, Claim]) -> None:
+        started_at = self._now()
+        rejected = [item for item in items if item.failure is not None]
+        self._send_dead_letters([item for item in rejected if item.position not in self._sent])
+        account = Account(received=len(items), dead_lettered=len(rejected))
+        stored = last_of_each(items, account)
+        account.last_reading_at = max((reading.received_at for _, reading in stored), default=None)
+        next_offsets = {item.record.kafka_partition: item.record.offset + 1 for item in items}
+        written = self._store.write([reading for _, reading in stored], claims, next_offsets, account)
+        for partition, next_offset in next_offsets.items():
+            claims[partition] = claims[partition]._replace(next_offset=next_offset)
+        for item in rejected:
+            del self._sent[item.position]
+        self._measure(stored)
+        log.debug(
+            "batch_committed",
+            stream=self._stream.name,
+            next_offsets=next_offsets,
+            n_rows=written.inserted,
+            n_corrected=written.corrected,
+            n_dead_lettered=len(rejected),
+            duration_ms=(self._now() - started_at).total_seconds() * 1000,
+        )
+
+    def _send_dead_letters(self, items: Sequence[Item]) -> None:
+        if not items:
+            return
+        arrived: list[Delivery] = []
+        for item in items:
+            self._send_dead_letter(item, arrived.append)
+        log.warning(
+            "records_rejected", stream=self._stream.name, n=len(items), first=str(_failure_of(items[0]).fault)
+        )
+        while len(arrived) < len(items):
+            self._producer.poll(0.1)
+            if self._pause(0):
+                raise TransientError("stopped before Kafka had the dead letters")
+        for delivery in arrived:
+            if delivery.error is not None:
+                raise delivery.error
+        self._sent.update((item.position, _failure_of(item)) for item in items)
+
+    def _send_dead_letter(self, item: Item, on_delivery: Callable[[Delivery], None]) -> None:
+        record, failure = item.record, _failure_of(item)
+        letter = make_dead_letter(
+            self._stream,
+            "sink",
+            failure.fault,
+            record.value,
+            failure.last_at,
+            attempts=failure.attempts,
+            first_failed_at=failure.first_at,
+            device_id=record.key,
+            kafka_topic=self._stream.kafka_topic,
+            kafka_partition=record.kafka_partition,
+            offset=record.offset,
+            kafka_time=record.kafka_time,
+            replay_of=record.replay_of,
+        )
+        self._producer.send(
+            self._stream.dead_letter_topic, record.key, letter.value, on_delivery, letter.headers
+        )
+
+    def _measure(self, stored: Sequence[tuple[Item, Reading]]) -> None:
+        now = self._now()
+        for item, reading in stored:
+            # A replay was late by the time it took to mend its cause.
+            if reading.is_live and item.record.replay_of is None:
+                self._stats.delay("device_to_row", (now - reading.timestamp).total_seconds() * 1000)
+
+
+def _failure_of(item: Item) -> Failure:
+    assert item.failure is not None  # noqa: S101 - the caller chose those that have one
+    return item.failure
+
+
+def _given_up_if_hopeless(item: Item, failures: dict[Position, Failure]) -> Item:
+    failure = failures.get(item.position)
+    return item.given_up(failure) if failure is not None and failure.attempts >= MAX_TRIES else item
