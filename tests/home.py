@@ -141,7 +141,12 @@ class Home:
     def topic(self, device_id: str, stream: str = "energy") -> str:
         return self.streams[stream].mqtt_filter.removesuffix("#") + device_id
 
-    def produce(self, *records: tuple[str | None, bytes], stream: str = "energy") -> None:
+    def produce(
+        self,
+        *records: tuple[str | None, bytes],
+        stream: str = "energy",
+        headers: dict[str, str | bytes] | None = None,
+    ) -> None:
         """Puts (key, value) records on the stream's Kafka topic, in order, and waits for all."""
         failed: list[object] = []
         producer = Producer({"bootstrap.servers": self.env["HL_KAFKA__BOOTSTRAP_SERVERS"]})
@@ -150,6 +155,7 @@ class Home:
                 self.streams[stream].kafka_topic,
                 value,
                 key,
+                headers=headers,
                 on_delivery=lambda error, _: failed.append(error) if error else None,
             )
         assert producer.flush(PATIENCE_S) == 0

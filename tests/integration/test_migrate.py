@@ -1,11 +1,20 @@
+import asyncio
+import threading
+from collections.abc import Callable
+
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
+from hl_platform.adapters.postgres import widening
 from hl_platform.adapters.postgres.connection import connect
 from hl_platform.adapters.postgres.migrate import ensure_partitions_ahead, migrate
+from hl_platform.adapters.postgres.readings import ReadingQueries
 from hl_platform.core.errors import ConfigError, TransientError
-from hl_platform.core.streams import Field, Stream
+from hl_platform.core.readings import Reading
+from hl_platform.core.streams import Field, FieldType, Stream
 from hl_platform.streams import load_streams
+from tests.home import eventually
 
 ENERGY = load_streams()["energy"]
 
@@ -43,6 +52,105 @@ def test_a_column_that_was_widened_is_accepted(database_url: str):
     with connect(database_url, application_name="test") as conn:
         conn.execute("alter table energy_readings alter column phase type bigint")
     migrate(database_url, None, [narrow])
+
+
+def type_of(url: str, column: str) -> str:
+    with connect(url, application_name="test") as conn:
+        row = conn.execute(
+            "select format_type(atttypid, atttypmod) from pg_attribute "
+            "where attrelid = 'energy_readings'::regclass and attname = %s",
+            (column,),
+        ).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+@pytest.mark.parametrize(
+    ("found", "declared"), [("smallint", "integer"), ("integer", "integer"), ("real", "float")]
+)
+def test_a_column_narrower_than_declared_is_widened_and_keeps_its_values(
+    database_url: str, found: str, declared: FieldType
+):
+    field = Field(name="voltage", type=declared, kind="gauge")
+    migrate(database_url, None, [with_field(field)])
+    with connect(database_url, application_name="test") as conn:
+        conn.execute(f"alter table energy_readings alter column voltage type {found}")
+        conn.execute(
+            "insert into energy_readings (device_id, timestamp, received_at, voltage) values ('m', now(), now(), 230)"
+        )
+    migrate(database_url, None, [with_field(field)])
+    with connect(database_url, application_name="test") as conn:
+        assert conn.execute("select voltage from energy_readings").fetchall() == [(230,)]
+    assert type_of(database_url, "voltage") == field.sql_type
+
+
+def test_a_column_is_never_narrowed(database_url: str):
+    migrate(database_url, None, [ENERGY])
+    with pytest.raises(ConfigError, match="voltage is double precision"):
+        migrate(database_url, None, [with_field(Field(name="voltage", type="smallint", kind="gauge"))])
+
+
+def test_widening_waits_for_those_who_use_the_table_and_lets_others_pass(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(widening, "LOCK_TIMEOUT_MS", 50)
+    monkeypatch.setattr(widening, "PAUSE_S", 0.05)
+    narrow = with_field(Field(name="phase", type="smallint", kind="state"))
+    migrate(database_url, None, [narrow])
+    wide = with_field(Field(name="phase", type="integer", kind="state"))
+    failures: list[Exception] = []
+
+    def widen() -> None:
+        try:
+            migrate(database_url, None, [wide])
+        except Exception as exc:  # noqa: BLE001 - asserted on below
+            failures.append(exc)
+
+    migration = threading.Thread(target=widen)
+    with connect(database_url, application_name="test") as reader, reader.transaction():
+        reader.execute("select from energy_readings")
+        with capture_logs() as logs:
+            migration.start()
+            eventually(lambda: "table_in_use" in [entry["event"] for entry in logs])
+        with connect(database_url, application_name="test") as writer:
+            writer.execute(
+                "insert into energy_readings (device_id, timestamp, received_at, phase) values ('m', now(), now(), 1)"
+            )
+    migration.join(timeout=60)
+    assert failures == []
+    assert type_of(database_url, "phase") == "bigint"
+
+
+def test_a_view_on_the_column_is_named_and_everything_stays(database_url: str):
+    migrate(database_url, None, [with_field(Field(name="phase", type="smallint", kind="state"))])
+    with connect(database_url, application_name="test") as conn:
+        conn.execute("create view phases as select phase from energy_readings")
+    with pytest.raises(ConfigError, match="used by a view"):
+        migrate(database_url, None, [with_field(Field(name="phase", type="integer", kind="state"))])
+    assert type_of(database_url, "phase") == "smallint"
+
+
+async def _latest_before_and_after(url: str, between: Callable[[], None]) -> list[list[Reading]]:
+    queries = ReadingQueries(url, "test")
+    await queries.open()
+    try:
+        # Often enough that the driver prepares the query.
+        before = [await queries.latest(ENERGY) for _ in range(10)]
+        between()
+        return [*before, await queries.latest(ENERGY)]
+    finally:
+        await queries.close()
+
+
+def test_a_query_that_was_prepared_before_a_widening_is_answered_after_it(database_url: str):
+    migrate(database_url, None, [ENERGY])
+    with connect(database_url, application_name="test") as conn:
+        conn.execute("alter table energy_readings alter column voltage type real")
+        conn.execute(
+            "insert into energy_readings (device_id, timestamp, received_at, voltage) values ('m', now(), now(), 230)"
+        )
+    found = asyncio.run(_latest_before_and_after(database_url, lambda: migrate(database_url, None, [ENERGY])))
+    assert [reading.values[2] for [reading] in found] == [230.0] * 11
 
 
 def test_partitions_ahead_are_made_once(database_url: str):

@@ -75,9 +75,12 @@ class GroupConsumer:
 
     def start_at(self, next_offsets: Mapping[int, int]) -> None:
         """Begins to read the given partitions at the given offsets."""
-        self._consumer.assign(
-            [TopicPartition(self._topic, partition, offset) for partition, offset in next_offsets.items()]
-        )
+        positions = [
+            TopicPartition(self._topic, partition, offset) for partition, offset in next_offsets.items()
+        ]
+        # librdkafka keeps a partition paused through every assignment, also one that was ours long ago.
+        self._consumer.resume(positions)
+        self._consumer.assign(positions)
         self._paused = False
 
     def pause(self) -> None:

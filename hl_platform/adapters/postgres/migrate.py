@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from hl_platform.adapters.postgres.connection import connect
 from hl_platform.adapters.postgres.errors import translated
+from hl_platform.adapters.postgres.widening import plan_widening, widen_columns
 from hl_platform.core.errors import ConfigError
 from hl_platform.core.streams import Stream
 
@@ -48,24 +49,34 @@ def load_migrations() -> list[Migration]:
 
 
 def migrate(url: str, read_url: str | None, streams: Iterable[Stream]) -> None:
-    """Applies what is missing, in one transaction: all of it or nothing.
+    """Applies what is missing, in one transaction: all of it or nothing. Then widens columns, table by table.
 
     Args:
         url: of the owner of hl's tables.
         read_url: of the role that may only read; None where there is no such role.
-        streams: their tables are made, and get the columns of newly declared optional fields.
+        streams: their tables are made, and get the columns of newly declared optional fields, and wider ones
+            where a wider type is declared.
 
     Raises:
         ConfigError: a declaration contradicts its table, or an applied migration was changed.
-        TransientError: the server cannot be reached now.
+        TransientError: the server cannot be reached now, or a table to be widened was in use all the time.
+
+    Guarantee: bridge and sink may go on meanwhile; they wait where they must, and fail nowhere.
     """
-    with connect(url, application_name="hl-migrate") as conn, translated(), conn.transaction():
-        conn.execute("select pg_advisory_xact_lock(%s)", (ADVISORY_LOCK,))
-        _apply_migrations(conn)
+    streams = tuple(streams)
+    with connect(url, application_name="hl-migrate") as conn, translated():
+        with conn.transaction():
+            conn.execute("select pg_advisory_xact_lock(%s)", (ADVISORY_LOCK,))
+            _apply_migrations(conn)
+            for stream in streams:
+                _ensure_stream_table(conn, stream)
+            if read_url is not None:
+                _grant_read(conn, str(conninfo_to_dict(read_url)["user"]))
+        # Apart, so that no lock of the above is held for as long as a rewrite takes. Twice does no harm.
         for stream in streams:
-            _ensure_stream_table(conn, stream)
-        if read_url is not None:
-            _grant_read(conn, str(conninfo_to_dict(read_url)["user"]))
+            narrow = plan_widening(stream, _columns_of(conn, stream.table))
+            if narrow:
+                widen_columns(conn, stream, narrow)
 
 
 def ensure_partitions_ahead(url: str, streams: Iterable[Stream]) -> int:
@@ -142,10 +153,12 @@ def _create_stream_table(conn: psycopg.Connection, stream: Stream) -> None:
 
 
 def _check_types(stream: Stream, existing: dict[str, str]) -> None:
+    widened_below = plan_widening(stream, existing)
     for field in stream.fields:
         found = existing.get(field.name, field.sql_type)
         # A column may be wider than declared: widening is how a full column is mended while running.
-        if found != field.sql_type and (field.sql_type, found) not in WIDER:
+        fits = found == field.sql_type or (field.sql_type, found) in MAY_BE_WIDER
+        if not fits and field not in widened_below:
             msg = (
                 f"Stream {stream.name}: key `fields.{field.name}.type` = {field.type!r} is {field.sql_type}, but "
                 f"column {stream.table}.{field.name} is {found}. Declare what the column is, or alter the column."
@@ -153,7 +166,8 @@ def _check_types(stream: Stream, existing: dict[str, str]) -> None:
             raise ConfigError(msg)
 
 
-WIDER = {("smallint", "integer"), ("smallint", "bigint")}
+# Declared type and column. A wider column of another kind would read as other values than declared.
+MAY_BE_WIDER = {("smallint", "integer"), ("smallint", "bigint")}
 COLUMN_COMMENTS = {
     "device_id": "Which device",
     "timestamp": "The device's own time",

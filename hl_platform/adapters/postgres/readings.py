@@ -1,8 +1,7 @@
 """Queries over the tables of readings for the API: bounded, read only, and never blocking the event loop."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, LiteralString, NamedTuple
 
@@ -275,19 +274,29 @@ class ReadingQueries:
         ]
 
     async def _rows(self, query: sql.SQL | sql.Composed, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = []
-        async with self._cursor() as cursor:
-            await cursor.execute(query, values)
-            while some := await cursor.fetchmany(ROWS_AT_A_TIME):
-                rows += some
-                await asyncio.sleep(0)
-        return rows
-
-    @asynccontextmanager
-    async def _cursor(self) -> AsyncIterator[psycopg.AsyncCursor[tuple[Any, ...]]]:
         with translated():
-            async with self._pool.connection() as conn, conn.cursor(binary=True) as cursor:
-                yield cursor
+            for _ in range(MAX_CONNECTIONS):
+                async with self._pool.connection() as conn:
+                    try:
+                        return await _fetch(conn, query, values)
+                    except psycopg.errors.FeatureNotSupported:
+                        # The connection holds a plan from before a column was widened, and would refuse it for
+                        # ever. Closed, it is replaced by the pool.
+                        await conn.close()
+            async with self._pool.connection() as conn:
+                return await _fetch(conn, query, values)
+
+
+async def _fetch(
+    conn: psycopg.AsyncConnection, query: sql.SQL | sql.Composed, values: Mapping[str, Any]
+) -> list[tuple[Any, ...]]:
+    rows: list[tuple[Any, ...]] = []
+    async with conn.cursor(binary=True) as cursor:
+        await cursor.execute(query, values)
+        while some := await cursor.fetchmany(ROWS_AT_A_TIME):
+            rows += some
+            await asyncio.sleep(0)
+    return rows
 
 
 def _listed(device_ids: Sequence[str] | None) -> list[str] | None:
