@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -14,7 +14,7 @@ from hl_platform.adapters.postgres.connection import connect
 from hl_platform.adapters.postgres.roles import OWNER, READER, create_database
 from hl_platform.core.errors import HlError
 from hl_platform.core.settings import MqttSettings, load_settings
-from hl_platform.stack.kafka import EmbeddedKafka
+from hl_platform.stack.kafka import ClusterNode, EmbeddedKafka, new_kafka_uuid
 from hl_platform.stack.layout import Layout, make_directories, plan_layout
 from hl_platform.stack.mosquitto import EmbeddedMosquitto
 from hl_platform.stack.net import free_port
@@ -79,6 +79,28 @@ def new_kafka(layout: Layout) -> EmbeddedKafka:
 def new_mosquitto(layout: Layout) -> EmbeddedMosquitto:
     """A Mosquitto on a free port, not started yet."""
     return EmbeddedMosquitto(layout, MqttSettings(port=free_port()))
+
+
+@contextmanager
+def kafka_cluster(n_brokers: int) -> Iterator[list[EmbeddedKafka]]:
+    """Several brokers in one cluster, each in a directory of its own; all ready, all stopped whatever happens."""
+    ports, cluster_id = tuple(free_port() for _ in range(n_brokers)), new_kafka_uuid()
+    with ExitStack() as stack:
+        brokers = []
+        for node_id in range(1, n_brokers + 1):
+            layout = stack.enter_context(temporary_layout())
+            node = ClusterNode(node_id, ports, cluster_id)
+            brokers.append(EmbeddedKafka(layout, free_port(), node=node))
+            stack.callback(brokers[-1].stop)
+        try:
+            # Together: a single one of them has no quorum and never gets ready.
+            for broker in brokers:
+                broker.start()
+            for broker in brokers:
+                broker.wait_ready(60)
+        except HlError as exc:
+            pytest.fail(f"The tests need a real Kafka cluster: {exc}", pytrace=False)
+        yield brokers
 
 
 @contextmanager

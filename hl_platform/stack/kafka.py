@@ -4,10 +4,12 @@ import shutil
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
+from hl_platform.adapters.kafka.topics import FULL_REPLICATION
 from hl_platform.stack.files import build_once
 from hl_platform.stack.java import find_java, find_maven
 from hl_platform.stack.layout import Layout
@@ -23,28 +25,26 @@ MAVEN_TIMEOUT_S = 1_800
 CONFIGURATION = """\
 # Written by hl at every start.
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@{host}:{controller_port}
-listeners=BROKER://{host}:{port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=BROKER://{host}:{port}
+node.id={node_id}
+controller.quorum.voters={voters}
+{listeners}
 inter.broker.listener.name=BROKER
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={directory}/data
 
 # hl makes its topics with the partitions they need; a mistyped name must not become one.
 auto.create.topics.enable=false
 
-# A single broker has one copy of everything.
-default.replication.factor=1
-min.insync.replicas=1
-offsets.topic.replication.factor=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+# A single broker has one copy of everything; a cluster has several, and all but one must have a record.
+default.replication.factor={n_copies}
+min.insync.replicas={n_in_sync}
+offsets.topic.replication.factor={n_copies}
+transaction.state.log.replication.factor={n_copies}
+transaction.state.log.min.isr={n_in_sync}
+share.coordinator.state.topic.replication.factor={n_copies}
+share.coordinator.state.topic.min.isr={n_in_sync}
 
-# The one copy is on disk within a second: that is what a power cut can take. A kill takes nothing.
+# A single copy is on disk within a second: that is what a power cut can take. A kill takes nothing.
 log.flush.interval.ms=1000
 log.flush.scheduler.interval.ms=1000
 
@@ -100,12 +100,29 @@ JVM_OPTIONS = (
 )
 
 
+class ClusterNode(NamedTuple):
+    """One of several brokers that form a cluster, each with a layout of its own.
+
+    Args:
+        node_id: its number, from 1.
+        controller_ports: of all nodes, in order of their numbers; for as long as the cluster lives.
+        cluster_id: the same for all of them, see `new_kafka_uuid`.
+    """
+
+    node_id: int
+    controller_ports: tuple[int, ...]
+    cluster_id: str
+
+
 class EmbeddedKafka(Server):
     """Kafka in KRaft mode, broker and controller in one.
 
     Args:
         layout: where its data and jars are.
         port: on loopback.
+        node: its place in a cluster; None is a cluster of its own.
+        forwarded: further ports it listens on, and the ports through which clients reach them: what stands
+            between (a proxy, a port forwarding) is where Kafka sends those clients back to.
         keep_fds: file descriptors it inherits.
         report: told what takes long.
     """
@@ -115,12 +132,16 @@ class EmbeddedKafka(Server):
         layout: Layout,
         port: int,
         *,
+        node: ClusterNode | None = None,
+        forwarded: Mapping[int, int] | None = None,
         keep_fds: Sequence[int] = (),
         report: Callable[[str], None] = silent,
     ) -> None:
         super().__init__("kafka", layout.logs, keep_fds=keep_fds, report=report)
         self._layout = layout
         self.port = port
+        self._node = node
+        self._forwarded = forwarded or {}
 
     @property
     def bootstrap_servers(self) -> str:
@@ -141,13 +162,12 @@ class EmbeddedKafka(Server):
         find_java()
         self._jars()
         directory = self._layout.server_dir("kafka")
-        # The controller's port is nobody else's business, and may be another one at every start.
-        configuration = CONFIGURATION.format(
-            host=LOOPBACK, port=self.port, controller_port=free_port(), directory=directory
-        )
+        # A single controller's port is nobody else's business, and may be another one at every start.
+        node = self._node or ClusterNode(1, (free_port(),), new_kafka_uuid())
+        configuration = plan_configuration(node, self.port, self._forwarded, directory)
         self._write(directory / "server.properties", configuration)
         self._write(directory / "log4j2.xml", LOGGING)
-        self._format(directory / "data")
+        self._format(directory / "data", node)
 
     def command(self) -> Command:
         """The broker in the foreground."""
@@ -203,20 +223,55 @@ class EmbeddedKafka(Server):
 
         return build_once(target, build) / "libs"
 
-    def _format(self, data: Path) -> None:
+    def _format(self, data: Path, node: ClusterNode) -> None:
         """Gives the storage its identity, which is all that `kafka-storage format` does for a static quorum."""
         if (data / "meta.properties").exists():
             return
         data.mkdir(exist_ok=True)
         give_to(data, self._layout.user)
-        text = f"version=1\ncluster.id={_kafka_uuid()}\nnode.id=1\ndirectory.id={_kafka_uuid()}\n"
-        self._write(data / "meta.properties", text)
+        identity = f"cluster.id={node.cluster_id}\nnode.id={node.node_id}\ndirectory.id={new_kafka_uuid()}"
+        self._write(data / "meta.properties", f"version=1\n{identity}\n")
 
     def _write(self, path: Path, text: str) -> None:
         draft = path.with_name(f".{path.name}.new")
         draft.write_text(text, encoding="utf-8")
         give_to(draft, self._layout.user)
         draft.rename(path)
+
+
+def plan_configuration(node: ClusterNode, port: int, forwarded: Mapping[int, int], directory: Path) -> str:
+    """What stands in server.properties.
+
+    Args:
+        node: its place in the cluster.
+        port: for clients and for the other brokers.
+        forwarded: see `EmbeddedKafka`.
+        directory: holds its data.
+    """
+    # name: (port it listens on, port its clients are told)
+    client_ports = {"BROKER": (port, port)} | {f"PORT{own}": (own, told) for own, told in forwarded.items()}
+    own_controller_port = node.controller_ports[node.node_id - 1]
+    listening = {name: own for name, (own, _) in client_ports.items()} | {"CONTROLLER": own_controller_port}
+    listeners = (
+        f"listeners={_listed(listening)}",
+        f"advertised.listeners={_listed({name: told for name, (_, told) in client_ports.items()})}",
+        "listener.security.protocol.map=" + ",".join(f"{name}:PLAINTEXT" for name in listening),
+    )
+    n_copies = min(len(node.controller_ports), FULL_REPLICATION)
+    return CONFIGURATION.format(
+        node_id=node.node_id,
+        voters=",".join(
+            f"{number}@{LOOPBACK}:{port}" for number, port in enumerate(node.controller_ports, start=1)
+        ),
+        listeners="\n".join(listeners),
+        directory=directory,
+        n_copies=n_copies,
+        n_in_sync=max(1, n_copies - 1),
+    )
+
+
+def _listed(ports: Mapping[str, int]) -> str:
+    return ",".join(f"{name}://{LOOPBACK}:{port}" for name, port in ports.items())
 
 
 def has_jars(layout: Layout) -> bool:
@@ -228,8 +283,9 @@ def _home(layout: Layout) -> Path:
     return layout.runtime_dir / f"kafka-{VERSION}"
 
 
-def _kafka_uuid() -> str:
-    # Kafka's own form of a random UUID; one that begins with a dash would look like an option.
+def newnew_kafka_uuid() -> str:
+    """A random UUID in Kafka's own form."""
+    # One that begins with a dash would look like an option.
     while True:
         text = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         if not text.startswith("-"):
