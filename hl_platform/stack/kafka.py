@@ -283,7 +283,7 @@ def _home(layout: Layout) -> Path:
     return layout.runtime_dir / f"kafka-{VERSION}"
 
 
-def newnew_kafka_uuid() -> str:
+def new_kafka_uuid() -> str:
     """A random UUID in Kafka's own form."""
     # One that begins with a dash would look like an option.
     while True:
