@@ -17,9 +17,10 @@ from datetime import datetime
 import structlog
 
 from hl_platform.adapters.kafka.producer import Delivery, KafkaProducer
-from hl_platform.adapters.postgres.sink_store import Claim, SinkStore
+from hl_platform.adapters.postgres.sink_store import SinkStore
 from hl_platform.core.accounts import Account, StageStats
 from hl_platform.core.errors import InvariantError, PoisonRecordError, TransientError
+from hl_platform.core.positions import Claim, Reached
 from hl_platform.core.readings import Reading
 from hl_platform.core.streams import Stream
 from hl_platform.pipeline.batch import Failure, Item, Position, last_of_each
@@ -139,17 +140,19 @@ class BatchWriter:
         account = Account(received=len(items), dead_lettered=len(rejected))
         stored = last_of_each(items, account)
         account.last_reading_at = max((reading.received_at for _, reading in stored), default=None)
-        next_offsets = {item.record.kafka_partition: item.record.offset + 1 for item in items}
-        written = self._store.write([reading for _, reading in stored], claims, next_offsets, account)
-        for partition, next_offset in next_offsets.items():
-            claims[partition] = claims[partition]._replace(next_offset=next_offset)
+        reached = {
+            item.record.kafka_partition: Reached(item.record.offset + 1, item.record.leader_epoch)
+            for item in items
+        }
+        written = self._store.write([reading for _, reading in stored], claims, reached, account)
+        claims.update({partition: claims[partition].moved_to(place) for partition, place in reached.items()})
         for item in rejected:
             del self._sent[item.position]
         self._measure(stored)
         log.debug(
             "batch_committed",
             stream=self._stream.name,
-            next_offsets=next_offsets,
+            reached=reached,
             n_rows=written.inserted,
             n_corrected=written.corrected,
             n_dead_lettered=len(rejected),

@@ -80,7 +80,7 @@ def run_service(settings: Settings, service: Service, run_id: str, stop: threadi
         return ServiceReport("stopped", {})
     try:
         _await_topics(settings, service.streams, lambda: stop.is_set() or ended.is_set())
-        workers = _workers_of(settings, service, stats)
+        workers = _workers_of(settings, service, keeper.epoch, stats)
         fenced = _work(workers, lambda: stop.is_set() or ended.is_set())
     finally:
         keeper.release()
@@ -100,11 +100,14 @@ def _await_topics(settings: Settings, streams: Sequence[Stream], finished: Calla
             return
 
 
-def _workers_of(settings: Settings, service: Service, stats: StageStats) -> list[Worker]:
+def _workers_of(settings: Settings, service: Service, lease_epoch: int, stats: StageStats) -> list[Worker]:
     producer = KafkaProducer(settings.kafka, f"hl-{service.name}")
     if service.stage == "bridge":
         return [_make_bridge(settings, service, producer, stats)]
-    return [_make_sink(settings, service, stream, producer, stats) for stream in service.streams]
+    return [
+        _make_sink(settings, service, stream, producer, stats, lease_epoch=lease_epoch)
+        for stream in service.streams
+    ]
 
 
 def _make_bridge(settings: Settings, service: Service, producer: KafkaProducer, stats: StageStats) -> Bridge:
@@ -127,7 +130,13 @@ def _make_bridge(settings: Settings, service: Service, producer: KafkaProducer, 
 
 
 def _make_sink(
-    settings: Settings, service: Service, stream: Stream, producer: KafkaProducer, stats: StageStats
+    settings: Settings,
+    service: Service,
+    stream: Stream,
+    producer: KafkaProducer,
+    stats: StageStats,
+    *,
+    lease_epoch: int,
 ) -> StreamSink:
     url = require_address(settings.database.url, "database", "url")
     return StreamSink(
@@ -135,7 +144,13 @@ def _make_sink(
         consumer=GroupConsumer(
             settings.kafka, stream.consumer_group, stream.kafka_topic, f"hl-{service.name}"
         ),
-        store=SinkStore(url, stream, service.name, retention_days=settings.sink.raw_retention_days),
+        store=SinkStore(
+            url,
+            stream,
+            service.name,
+            lease_epoch=lease_epoch,
+            retention_days=settings.sink.raw_retention_days,
+        ),
         producer=producer,
         sink=settings.sink,
         rules=settings.reading,

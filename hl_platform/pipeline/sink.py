@@ -15,13 +15,14 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 import structlog
 
 from hl_platform.adapters.kafka.consumer import GroupConsumer, Record
 from hl_platform.adapters.kafka.producer import KafkaProducer
-from hl_platform.adapters.postgres.sink_store import Claim, SinkStore
+from hl_platform.adapters.postgres.sink_store import SinkStore
 from hl_platform.core.accounts import StageStats
 from hl_platform.core.backoff import Backoff
 from hl_platform.core.errors import FencedError, InvariantError, PoisonRecordError, TransientError
@@ -31,6 +32,7 @@ from hl_platform.core.streams import Stream
 from hl_platform.pipeline.batch import Item, decode_item
 from hl_platform.pipeline.batch_writer import MAX_TRIES, BatchWriter
 from hl_platform.pipeline.breaker import PROBE_EVERY_S, Breaker
+from hl_platform.pipeline.positions import Positions
 
 log = structlog.get_logger()
 
@@ -71,7 +73,7 @@ class StreamSink:
         self._decoder = ReadingDecoder(stream, rules)
         self._stats = stats
         self._now = now
-        self._claims: dict[int, Claim] = {}
+        self._positions = Positions(stream, consumer, store, stats)
         self._breaker = Breaker(sink.breaker_share)
         self._stop = threading.Event()
         self._writer = BatchWriter(
@@ -100,17 +102,17 @@ class StreamSink:
 
     def _step(self) -> None:
         records = self._read()
-        # Records of partitions that we lost meanwhile are for whoever has them now.
-        mine = [record for record in records if record.kafka_partition in self._claims]
-        if mine:
-            self._persist(lambda: self._write(self._unwritten(mine)))
-            self._consumer.show_position(
-                {partition: claim.next_offset for partition, claim in self._claims.items()}
-            )
-        assigned = self._consumer.take_assignment()
-        if assigned is not None:
+        if self._positions.unwritten(records):
+            try:
+                self._persist(lambda: self._write(self._positions.unwritten(records)))
+            except FencedError as exc:
+                # A partition went to another member of the group, or our service to a successor: claiming tells.
+                log.warning("batch_not_ours", stream=self._stream.name, reason=str(exc))
+                self._positions.give_up()
+            self._consumer.show_position(self._positions.next_offsets())
+        if self._positions.must_settle():
             self._writer.forget_sent()
-            self._persist(lambda: self._claim_all(assigned))
+            self._persist(self._positions.settle)
 
     def _read(self) -> list[Record]:
         n_allowed = self._breaker.plan_read(time.monotonic(), self._sink.max_batch_rows)
@@ -126,7 +128,7 @@ class StreamSink:
             return
         now = self._now()
         items = [decode_item(self._decoder, record, now) for record in records]
-        self._watch(self._writer.write(items, self._claims))
+        self._watch(self._writer.write(items, self._positions.claims))
 
     def _watch(self, items: Sequence[Item]) -> None:
         # Replays were rejected before: they say nothing about what devices send.
@@ -154,7 +156,7 @@ class StreamSink:
                 if self._stop.wait(backoff.next_s()):
                     # Not written: the successor reads it again.
                     return
-                self._refresh_claims()
+                self._refresh()
             except InvariantError as exc:
                 # What nobody foresaw may pass, or be of this connection only. If not: stop, discard nothing.
                 n_unknown += 1
@@ -162,49 +164,14 @@ class StreamSink:
                 if n_unknown == MAX_TRIES or self._stop.wait(backoff.next_s()):
                     raise
                 self._store.close()
-                self._refresh_claims()
+                self._refresh()
             else:
                 return
 
-    def _refresh_claims(self) -> None:
-        # The answer to a commit may have been lost with the line: only the database knows.
-        try:
-            stored = self._store.claims(self._claims)
-        except TransientError:
-            return
-        for partition, claim in self._claims.items():
-            if stored.get(partition, claim).epoch != claim.epoch:
-                raise FencedError(
-                    f"{self._stream.consumer_group}: partition {partition} was claimed by another sink"
-                )
-        self._claims.update(stored)
-
-    def _claim_all(self, partitions: Sequence[int]) -> None:
-        self._claims = {partition: self._claim(partition) for partition in partitions}
-        self._consumer.start_at({partition: claim.next_offset for partition, claim in self._claims.items()})
-        log.info("partitions_claimed", stream=self._stream.name, claims=self._claims)
-
-    def _claim(self, partition: int) -> Claim:
-        low, high = self._consumer.watermarks(partition)
-        claim = self._store.claim(partition, low)
-        if claim.next_offset > high:
-            # The topic was made anew, or its last records went down with the broker. What is there now may
-            # be unread, so it is read from the start: what is stored already changes nothing.
-            log.error(
-                "offset_beyond_kafka", kafka_partition=partition, next_offset=claim.next_offset, high=high
-            )
-            return self._store.move(partition, claim, low, dropped=0)
-        if claim.next_offset < low:
-            # Kafka's retention was faster than we. Said, counted, and not to be mended by standing still.
-            lost = low - claim.next_offset
-            log.error("records_expired_unread", kafka_partition=partition, n_records=lost)
-            return self._store.move(partition, claim, low, dropped=lost)
-        return claim
-
-    def _unwritten(self, records: list[Record]) -> list[Record]:
-        return [
-            record for record in records if record.offset >= self._claims[record.kafka_partition].next_offset
-        ]
+    def _refresh(self) -> None:
+        # If the database is still away, the next try finds out.
+        with suppress(TransientError):
+            self._positions.refresh()
 
 
 def _breaker_message(stream: Stream, fault: PoisonRecordError) -> str:

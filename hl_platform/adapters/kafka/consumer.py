@@ -4,14 +4,15 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
+from uuid import UUID
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 
-from hl_platform.adapters.kafka.config import Setting, client_config
+from hl_platform.adapters.kafka.config import Setting, admin_client, client_config
 from hl_platform.adapters.kafka.errors import translate
 from hl_platform.core.dead_letters import REPLAY_OF
-from hl_platform.core.errors import InvariantError
+from hl_platform.core.positions import Reached
 from hl_platform.core.settings import KafkaSettings
 
 log = structlog.get_logger()
@@ -27,6 +28,14 @@ SESSION_TIMEOUT_MS = 6_000
 # Before a member that Kafka has shut out joins again. A real successor has the lease, which ends us within two
 # heartbeats: this pause keeps us from shutting it out in turn.
 REJOIN_AFTER_S = 1.0
+# Kafka does not have the position that we are at, or has another record before it than we read.
+POSITION_LOST = frozenset(
+    {
+        KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001 - the library's public names begin with an underscore
+        KafkaError._LOG_TRUNCATION,  # noqa: SLF001
+        KafkaError.OFFSET_OUT_OF_RANGE,
+    }
+)
 
 
 class Record(NamedTuple):
@@ -41,6 +50,7 @@ class Record(NamedTuple):
     key: str | None
     value: bytes
     kafka_time: datetime
+    leader_epoch: int | None = None
     replay_of: str | None = None
 
 
@@ -66,6 +76,8 @@ class GroupConsumer:
         self._config = _consumer_config(kafka, group, member)
         self._assigned: list[int] | None = None
         self._paused = False
+        self._lost: dict[int, bool] = {}
+        self._admin = admin_client(kafka, f"{member}-topic")
         self._consumer = self._join()
 
     def take_assignment(self) -> list[int] | None:
@@ -73,15 +85,29 @@ class GroupConsumer:
         assigned, self._assigned = self._assigned, None
         return assigned
 
-    def start_at(self, next_offsets: Mapping[int, int]) -> None:
-        """Begins to read the given partitions at the given offsets."""
-        positions = [
-            TopicPartition(self._topic, partition, offset) for partition, offset in next_offsets.items()
+    def take_lost_positions(self) -> dict[int, bool]:
+        """The partitions whose position Kafka did not have, since the last call. Answer with `start_at`.
+
+        Returns:
+            By partition, whether the record before the position is another one than we read.
+        """
+        lost, self._lost = self._lost, {}
+        return lost
+
+    def start_at(self, reached: Mapping[int, Reached]) -> None:
+        """Begins to read the given partitions at the given places, and only those.
+
+        A leader epoch makes Kafka say whether the record before is still the one we read (Apache KIP-320).
+        """
+        places = [
+            # -1 is librdkafka's way to say that an epoch is not known.
+            TopicPartition(self._topic, partition, place.next_offset, leader_epoch=_known(place.leader_epoch))
+            for partition, place in reached.items()
         ]
         # librdkafka keeps a partition paused through every assignment, also one that was ours long ago.
-        self._consumer.resume(positions)
-        self._consumer.assign(positions)
-        self._paused = False
+        self._consumer.resume(places)
+        self._consumer.assign(places)
+        self._lost, self._paused = {}, False
 
     def pause(self) -> None:
         """Reads nothing until `resume` or `start_at`. `consume` goes on keeping up our membership."""
@@ -94,6 +120,23 @@ class GroupConsumer:
         if self._paused:
             self._consumer.resume(self._consumer.assignment())
             self._paused = False
+
+    def topic_id(self) -> UUID | None:
+        """Kafka's id of the topic: another one means another topic. None where the cluster has no ids.
+
+        Asks any broker for the topic's metadata, nothing of a group's coordinator.
+
+        Raises:
+            TransientError: the cluster cannot be reached now, or there is no such topic.
+        """
+        request = TopicCollection([self._topic])
+        answer = self._admin.describe_topics(request, request_timeout=REQUEST_TIMEOUT_S)
+        try:
+            found = answer[self._topic].result().topic_id
+        except KafkaException as exc:
+            raise translate(exc) from exc
+        bits = (found.get_most_significant_bits() << 64) | (found.get_least_significant_bits() & (2**64 - 1))
+        return UUID(int=bits & (2**128 - 1)) if bits else None
 
     def watermarks(self, kafka_partition: int) -> tuple[int, int]:
         """The first offset that Kafka still has, and the next that it will give.
@@ -113,18 +156,25 @@ class GroupConsumer:
         """Up to `max_records`, after the first of them for at most `max_age_s` longer.
 
         Raises:
-            InvariantError: Kafka no longer has the position we are at.
             TransientError: Kafka cannot serve us now.
+
+        Guarantee: after a position was lost (`take_lost_positions`) no more of that partition is returned.
         """
         messages = self._consumer.consume(1, timeout=IDLE_POLL_S)
         if messages and max_records > 1:
             messages += self._consumer.consume(max_records - 1, timeout=max_age_s)
-        for error in (message.error() for message in messages):
-            if error is not None and _is_fatal(error):
+        records = []
+        for message in messages:
+            error = message.error()
+            if error is None:
+                records.append(_record_of(message))
+            elif _is_fatal(error):
                 self._join_again(error)
                 # What came with it is read again by the new member.
                 return []
-        return [record for message in messages if (record := _record_of(message)) is not None]
+            else:
+                self._note(error, message.partition())
+        return records
 
     def show_position(self, next_offsets: Mapping[int, int]) -> None:
         """Commits to Kafka, for lag tools to see. Nothing depends on it, so nothing waits for it."""
@@ -149,9 +199,19 @@ class GroupConsumer:
         log.warning("group_member_shut_out", kafka_topic=self._topic, error=error.str(), code=error.name())
         self._consumer.close()
         time.sleep(REJOIN_AFTER_S)
-        self._assigned = None
-        self._paused = False
+        self._assigned, self._lost, self._paused = None, {}, False
         self._consumer = self._join()
+
+    def _note(self, error: KafkaError, kafka_partition: int | None) -> None:
+        if error.code() in POSITION_LOST and kafka_partition is not None:
+            log.warning(
+                "position_lost", kafka_partition=kafka_partition, error=error.str(), code=error.name()
+            )
+            self._lost[kafka_partition] = error.code() == KafkaError._LOG_TRUNCATION  # noqa: SLF001
+        elif _passes(error):
+            log.warning("kafka_away", error=error.str())
+        else:
+            raise translate(error)
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # Nothing is read before the database has said where to begin.
@@ -184,25 +244,22 @@ def _is_fatal(error: KafkaError) -> bool:
     return bool(error.fatal()) or error.code() in {KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID}  # noqa: SLF001
 
 
-def _record_of(message: Message) -> Record | None:
-    error = message.error()
-    if error is None:
-        key = message.key()
-        _, timestamp_ms = message.timestamp()
-        return Record(
-            message.partition() or 0,
-            message.offset() or 0,
-            key.decode(errors="replace") if key is not None else None,
-            message.value() or b"",
-            datetime.fromtimestamp(max(timestamp_ms, 0) / 1000, UTC),
-            _replay_of(message),
-        )
-    if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - the library's public name
-        raise InvariantError(f"Kafka no longer has the sink's position: {error.str()}")
-    if not _passes(error):
-        raise translate(error)
-    log.warning("kafka_away", error=error.str())
-    return None
+def _record_of(message: Message) -> Record:
+    key = message.key()
+    _, timestamp_ms = message.timestamp()
+    return Record(
+        message.partition() or 0,
+        message.offset() or 0,
+        key.decode(errors="replace") if key is not None else None,
+        message.value() or b"",
+        datetime.fromtimestamp(max(timestamp_ms, 0) / 1000, UTC),
+        message.leader_epoch(),
+        _replay_of(message),
+    )
+
+
+def _known(leader_epoch: int | None) -> int:
+    return -1 if leader_epoch is None else leader_epoch
 
 
 def _replay_of(message: Message) -> str | None:

@@ -51,6 +51,11 @@ class LeaseKeeper:
         self._thread = threading.Thread(target=self._run, name=f"{holder.service}-lease", daemon=True)
         self.fenced = False
 
+    @property
+    def epoch(self) -> int:
+        """Under which the lease is held."""
+        return self._lease.epoch
+
     def acquire(self, stop: threading.Event) -> bool:
         """Waits for the lease: until the holder before has flushed, or for an outage of the database.
 

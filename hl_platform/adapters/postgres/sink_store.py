@@ -2,46 +2,23 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
+from uuid import UUID
 
 import psycopg
 import structlog
 
 from hl_platform.adapters.postgres.connection import connect
 from hl_platform.adapters.postgres.errors import translated
+from hl_platform.adapters.postgres.offset_store import OffsetStore
 from hl_platform.adapters.postgres.reading_rows import ReadingRows, Written
 from hl_platform.core.accounts import Account
-from hl_platform.core.errors import FencedError, PoisonRecordError
+from hl_platform.core.errors import PoisonRecordError
+from hl_platform.core.positions import Claim, Reached
 from hl_platform.core.readings import Reading
 from hl_platform.core.streams import Stream
 
 log = structlog.get_logger()
-
-CLAIM = """
--- claim: take over a Kafka partition; whoever held it before can no longer commit
-insert into hl.offsets as o (consumer_group, kafka_topic, kafka_partition, next_offset, epoch, service)
-values (%(group)s, %(topic)s, %(partition)s, %(start)s, 1, %(service)s)
-on conflict (consumer_group, kafka_topic, kafka_partition) do update
-set epoch = o.epoch + 1, service = excluded.service, updated_at = now()
-returning next_offset, epoch
-"""
-
-ADVANCE = """
--- advance: move the offsets of a batch; a row less than there are partitions means that we were fenced off
-update hl.offsets as o
-set next_offset = n.next_offset, updated_at = now()
-from unnest(%(partitions)s::int[], %(expected)s::bigint[], %(next)s::bigint[], %(epochs)s::bigint[])
-     as n (kafka_partition, expected, next_offset, epoch)
-where o.consumer_group = %(group)s and o.kafka_topic = %(topic)s and o.kafka_partition = n.kafka_partition
-  and o.epoch = n.epoch and o.next_offset = n.expected
-"""
-
-READ_OFFSETS = """
--- read_offsets: where a claim stands, after a commit whose answer was lost
-select kafka_partition, next_offset, epoch
-from hl.offsets
-where consumer_group = %(group)s and kafka_topic = %(topic)s and kafka_partition = any(%(partitions)s)
-"""
 
 ADD_TO_ACCOUNT = """
 -- add_to_account: what a batch adds to the counts of its stream
@@ -57,18 +34,6 @@ set received = a.received + excluded.received, forwarded = a.forwarded + exclude
 """
 
 
-class Claim(NamedTuple):
-    """Our right to a Kafka partition.
-
-    Args:
-        next_offset: where to go on.
-        epoch: of the claim; a later one fences it off.
-    """
-
-    next_offset: int
-    epoch: int
-
-
 class SinkStore:
     """The tables of one stream and its offsets, on one connection.
 
@@ -76,56 +41,52 @@ class SinkStore:
     is, except when the line broke during the commit: then `claims` tells.
     """
 
-    def __init__(self, url: str, stream: Stream, service: str, *, retention_days: int) -> None:
+    def __init__(
+        self, url: str, stream: Stream, service: str, *, lease_epoch: int, retention_days: int
+    ) -> None:
         self._url = url
         self._stream = stream
         self._service = service
         self._retention = timedelta(days=retention_days)
         self._conn: psycopg.Connection | None = None
         self._days: set[date] = set()
-        self._key = {"group": stream.consumer_group, "topic": stream.kafka_topic, "service": service}
+        self._offsets = OffsetStore(stream.consumer_group, stream.kafka_topic, service, lease_epoch)
         self._rows = ReadingRows(stream)
 
-    def claim(self, kafka_partition: int, low: int) -> Claim:
-        """Takes over a Kafka partition.
+    def claim(self, kafka_partition: int, low: int, topic_id: UUID | None) -> Claim:
+        """Takes over a Kafka partition; see `OffsetStore.claim`.
 
-        Args:
-            kafka_partition: which.
-            low: the first offset Kafka has, where to begin if nobody has read it before.
+        Raises:
+            FencedError: the service's lease is another process's by now.
+            TransientError: the database is away.
         """
-        with translated(), self._connected().transaction():
-            values = {**self._key, "partition": kafka_partition, "start": low}
-            row = self._connected().execute(CLAIM, values).fetchone()
-        assert row is not None  # noqa: S101 - an upsert returns its row
-        return Claim(*row)
+        with translated():
+            return self._offsets.claim(self._connected(), kafka_partition, low, topic_id)
 
     def claims(self, kafka_partitions: Iterable[int]) -> dict[int, Claim]:
-        """Where claims stand in the database now."""
-        values = {**self._key, "partitions": list(kafka_partitions)}
+        """Where claims stand in the database now; a partition without a row is left out."""
         with translated():
-            rows = self._connected().execute(READ_OFFSETS, values).fetchall()
-        return {partition: Claim(next_offset, epoch) for partition, next_offset, epoch in rows}
+            return self._offsets.read(self._connected(), kafka_partitions)
 
-    def move(self, kafka_partition: int, claim: Claim, next_offset: int, *, dropped: int) -> Claim:
-        """Sets a claim to another offset, because Kafka does not have its own.
+    def move(self, kafka_partition: int, claim: Claim, reached: Reached, *, dropped: int) -> None:
+        """Sets a claim to another place, because Kafka does not have its own.
 
         Args:
             kafka_partition: which.
-            claim: as it stands.
-            next_offset: where to go on instead.
+            claim: as it stands; its topic id is written, too.
+            reached: where to go on instead.
             dropped: how many records Kafka no longer has; they are counted.
         """
         account = Account(received=dropped, dropped=dropped)
         with translated(), self._connected().transaction():
-            self._advance({kafka_partition: claim}, {kafka_partition: next_offset})
+            self._offsets.advance(self._connected(), {kafka_partition: claim}, {kafka_partition: reached})
             self._add_to_account(account)
-        return claim._replace(next_offset=next_offset)
 
     def write(
         self,
         readings: Sequence[Reading],
         claims: Mapping[int, Claim],
-        next_offsets: Mapping[int, int],
+        reached: Mapping[int, Reached],
         account: Account,
     ) -> Written:
         """Commits a batch.
@@ -133,7 +94,7 @@ class SinkStore:
         Args:
             readings: no two of the same device and timestamp.
             claims: of the Kafka partitions that the batch comes from, as they stand before it.
-            next_offsets: where they stand after it.
+            reached: where they stand after it.
             account: what the batch adds to the counts, except what only the table knows; `forwarded`,
                 `corrected` and `duplicates` are completed here.
 
@@ -147,7 +108,7 @@ class SinkStore:
             conn = self._connected()
             self._ensure_partitions(conn, readings)
             with conn.transaction():
-                self._advance(claims, next_offsets)
+                self._offsets.advance(conn, claims, reached)
                 if readings:
                     written = self._rows.write(conn, readings)
                     account.forwarded += written.inserted
@@ -199,19 +160,6 @@ class SinkStore:
             if row and row[0]:
                 log.info("partition_created", table=self._stream.table, day=day.isoformat())
         self._days |= days
-
-    def _advance(self, claims: Mapping[int, Claim], next_offsets: Mapping[int, int]) -> None:
-        held = [(partition, claims[partition], next_offsets[partition]) for partition in sorted(next_offsets)]
-        values = {
-            **self._key,
-            "partitions": [partition for partition, _, _ in held],
-            "expected": [claim.next_offset for _, claim, _ in held],
-            "next": [next_offset for _, _, next_offset in held],
-            "epochs": [claim.epoch for _, claim, _ in held],
-        }
-        moved = self._connected().execute(ADVANCE, values).rowcount
-        if moved != len(held):
-            raise FencedError(f"{self._stream.consumer_group}: another sink has claimed our partitions")
 
     def _add_to_account(self, account: Account) -> None:
         counts = (

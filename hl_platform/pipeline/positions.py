@@ -1,0 +1,143 @@
+"""Which Kafka partitions the sink may write, and where it stands in each."""
+
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from hl_platform.adapters.kafka.consumer import GroupConsumer, Record
+from hl_platform.adapters.postgres.sink_store import SinkStore
+from hl_platform.core.accounts import StageStats
+from hl_platform.core.errors import TransientError
+from hl_platform.core.positions import Claim, PartitionLog, Reached, plan_start
+from hl_platform.core.streams import Stream
+
+log = structlog.get_logger()
+
+# A topic that is made anew while the sink reads it keeps its name, and the consumer may not notice.
+TOPIC_CHECK_S = 10.0
+
+
+class Positions:
+    """The claims of one sink on the partitions of its topic.
+
+    Kafka proposes partitions; a claim in the database, whose epoch every transaction checks, makes them ours.
+
+    Args:
+        stream: whose topic.
+        consumer: assigns, and reads where it is told to.
+        store: has the claims.
+        stats: takes the alerts.
+
+    Guarantee: only records of claimed partitions, each from the claim's offset on, are handed out by `unwritten`.
+    A position that Kafka does not have is decided by `plan_start`, never skipped.
+    """
+
+    def __init__(self, stream: Stream, consumer: GroupConsumer, store: SinkStore, stats: StageStats) -> None:
+        self._stream = stream
+        self._consumer = consumer
+        self._store = store
+        self._stats = stats
+        self._assigned: Sequence[int] = ()
+        # Partitions of which Kafka says that what we read there is gone.
+        self._diverged: set[int] = set()
+        self._must_claim = False
+        self._checked_at = time.monotonic()
+        self.claims: dict[int, Claim] = {}
+
+    def next_offsets(self) -> dict[int, int]:
+        """Where each claim stands."""
+        return {partition: claim.next_offset for partition, claim in self.claims.items()}
+
+    def unwritten(self, records: Sequence[Record]) -> list[Record]:
+        """Those of the records that are ours to write and are not written yet."""
+        return [
+            record
+            for record in records
+            if record.kafka_partition in self.claims
+            and record.offset >= self.claims[record.kafka_partition].next_offset
+        ]
+
+    def refresh(self) -> None:
+        """Asks the database where the claims stand, after an error that does not tell.
+
+        The answer to a commit may have been lost with the line. A claim that is another's by now, or whose row
+        is gone, is given up; `settle` claims anew what Kafka still assigns to us.
+
+        Raises:
+            TransientError: the database is away.
+        """
+        stored = self._store.claims(self.claims)
+        for partition, claim in list(self.claims.items()):
+            now = stored.get(partition)
+            if now is not None and now.epoch == claim.epoch:
+                self.claims[partition] = now
+                continue
+            log.warning(
+                "claim_lost", stream=self._stream.name, kafka_partition=partition, row_is_gone=now is None
+            )
+            del self.claims[partition]
+            self._must_claim = True
+
+    def give_up(self) -> None:
+        """Drops all claims, because one of them turned out not to be ours; `settle` tries again."""
+        self.claims = {}
+        self._must_claim = True
+
+    def must_settle(self) -> bool:
+        """Whether partitions came or went, or a position is in doubt. Between batches."""
+        assigned = self._consumer.take_assignment()
+        if assigned is not None:
+            self._assigned, self._diverged, self._must_claim = assigned, set(), True
+        lost = self._consumer.take_lost_positions()
+        if lost:
+            self._diverged |= {partition for partition, diverged in lost.items() if diverged}
+            self._must_claim = True
+        return self._must_claim or self._is_another_topic()
+
+    def settle(self) -> None:
+        """Claims what is assigned to us, decides where to begin, and lets the consumer read there.
+
+        Raises:
+            FencedError: the service has another holder by now.
+            TransientError: Kafka or the database is away; call again.
+        """
+        topic_id = self._consumer.topic_id()
+        claims = {}
+        for partition in self._assigned:
+            low, high = self._consumer.watermarks(partition)
+            found = PartitionLog(topic_id, low, high, partition in self._diverged)
+            claims[partition] = self._claim(partition, found)
+        self.claims = claims
+        self._consumer.start_at({partition: claim.reached for partition, claim in claims.items()})
+        self._diverged, self._must_claim = set(), False
+        log.info("partitions_claimed", stream=self._stream.name, claims=claims)
+
+    def _claim(self, partition: int, found: PartitionLog) -> Claim:
+        claim = self._store.claim(partition, found.low, found.topic_id)
+        start = plan_start(partition, claim, found)
+        if start is None:
+            return claim
+        log.error(
+            start.code,
+            stream=self._stream.name,
+            kafka_partition=partition,
+            claim=claim,
+            found=found,
+            start=start,
+        )
+        self._stats.alert(self._stream.name, start.code, start.message)
+        reached = Reached(start.next_offset)
+        here = claim._replace(topic_id=found.topic_id)
+        self._store.move(partition, here, reached, dropped=start.n_dropped)
+        return here.moved_to(reached)
+
+    def _is_another_topic(self) -> bool:
+        if not self.claims or time.monotonic() - self._checked_at < TOPIC_CHECK_S:
+            return False
+        self._checked_at = time.monotonic()
+        try:
+            topic_id = self._consumer.topic_id()
+        except TransientError:
+            return False
+        return any(topic_id is not None and claim.topic_id != topic_id for claim in self.claims.values())
