@@ -1,6 +1,6 @@
 """Readings into the table of their stream: through a stage, in the caller's transaction."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -53,6 +53,16 @@ with written as (
 select count(*) filter (where is_new), count(*) filter (where not is_new) from written
 """
 
+# PostgreSQL does not say which column a number was too large for; these are the types that may be too narrow.
+COLUMN_TYPES = """
+-- column_types: the columns of a table that hold fewer numbers than the stage
+select attname, atttypid::regtype::text
+from pg_attribute
+where attrelid = to_regclass(%(table)s) and atttypid = any(array['int2', 'int4']::regtype[]) and attnum > 0
+"""
+NUMERIC_VALUE_OUT_OF_RANGE = "22003"
+LARGEST = {"smallint": 2**15 - 1, "integer": 2**31 - 1}
+
 # What would be checked at commit is checked at once, or a trial could not see it.
 BEGIN_TRIAL = "set constraints all immediate; savepoint kept"
 KEEP = "release savepoint kept; savepoint kept"
@@ -73,6 +83,7 @@ class ReadingRows:
     """
 
     def __init__(self, stream: Stream) -> None:
+        self._stream = stream
         names = [sql.Identifier(field.name) for field in stream.fields]
         columns = sql.SQL(", ").join(names)
         stage = sql.Identifier(f"stage_{stream.table}")
@@ -116,7 +127,26 @@ class ReadingRows:
 
             return _fault_of(conn, write)
 
-        return find_rejected(n, attempt)
+        rejected = find_rejected(n, attempt)
+        if not any(fault.sqlstate == NUMERIC_VALUE_OUT_OF_RANGE for _, fault in rejected):
+            return rejected
+        types: dict[str, str] = dict(
+            conn.execute(COLUMN_TYPES, {"table": f"public.{self._stream.table}"}).fetchall()
+        )
+        return [(index, self._with_column(fault, readings[index], types)) for index, fault in rejected]
+
+    def _with_column(
+        self, fault: PoisonRecordError, reading: Reading, types: Mapping[str, str]
+    ) -> PoisonRecordError:
+        if fault.sqlstate != NUMERIC_VALUE_OUT_OF_RANGE:
+            return fault
+        for field, value in zip(self._stream.fields, reading.values, strict=True):
+            largest = LARGEST.get(types.get(field.name, ""))
+            if largest is not None and value is not None and not -largest - 1 <= value <= largest:
+                return PoisonRecordError(
+                    fault.reason, fault.detail, sqlstate=fault.sqlstate, column=field.name
+                )
+        return fault
 
     def _fill_stage(
         self, conn: psycopg.Connection, readings: Sequence[Reading], start: int, end: int
