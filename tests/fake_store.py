@@ -5,10 +5,10 @@ from datetime import datetime
 
 from hl_platform.adapters.kafka.producer import Delivery
 from hl_platform.adapters.postgres.reading_rows import Written
-from hl_platform.adapters.postgres.sink_store import Claim
 from hl_platform.core.accounts import Account
 from hl_platform.core.dead_letters import DeadLetter
 from hl_platform.core.errors import PoisonRecordError, TransientError
+from hl_platform.core.positions import Claim, Reached
 from hl_platform.core.readings import Reading
 
 Key = tuple[str, datetime]
@@ -29,17 +29,17 @@ class FakeStore:
         self._goes_away = goes_away
         self.rows: dict[Key, Reading] = {}
         self.account = Account()
-        self.next_offsets: dict[int, int] = {}
+        self.reached: dict[int, Reached] = {}
 
     def write(
         self,
         readings: Sequence[Reading],
         claims: Mapping[int, Claim],
-        next_offsets: Mapping[int, int],
+        reached: Mapping[int, Reached],
         account: Account,
     ) -> Written:
         self._may_break()
-        assert all(claims[partition].next_offset <= offset for partition, offset in next_offsets.items())
+        assert all(claims[partition].next_offset <= place.next_offset for partition, place in reached.items())
         if rejected := self._rejected(readings):
             raise rejected[0][1]
         written = Written(0, 0)
@@ -49,7 +49,7 @@ class FakeStore:
         account.corrected += written.corrected
         account.duplicates += len(readings) - written.inserted - written.corrected
         self._add(account)
-        self.next_offsets.update(next_offsets)
+        self.reached.update(reached)
         self._may_break()
         return written
 

@@ -18,7 +18,9 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from paho.mqtt.enums import CallbackAPIVersion
 
 from hl_platform.adapters.kafka.topics import ensure_topics
+from hl_platform.adapters.postgres.leases import Holder, Lease
 from hl_platform.adapters.postgres.migrate import migrate
+from hl_platform.adapters.postgres.sink_store import SinkStore
 from hl_platform.core.settings import Settings, load_settings
 from hl_platform.core.streams import Stream
 from hl_platform.pipeline.run_service import ServiceReport, run_service
@@ -107,6 +109,14 @@ class Home:
 
     def run(self, name: str, stop: threading.Event) -> ServiceReport:
         return run_service(self.settings, self.service(name), "", stop)
+
+    def sink_store(self, service: str) -> SinkStore:
+        """The energy table under a lease of its own, taken from whoever holds it."""
+        url = self.env["HL_DATABASE__URL"]
+        lease = Lease(url, Holder(service, "sink"), stale_after_s=3)
+        lease.try_acquire(force=True)
+        lease.close()
+        return SinkStore(url, self.energy, service, lease_epoch=lease.epoch, retention_days=90)
 
     def publish(self, *messages: tuple[str, bytes], retain: bool = False) -> None:
         """Publishes at QoS 1, in order, and waits until the broker has acknowledged all."""

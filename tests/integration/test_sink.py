@@ -5,8 +5,6 @@ import msgspec
 import psycopg
 import pytest
 
-from hl_platform.adapters.postgres.leases import Holder, Lease
-from hl_platform.adapters.postgres.sink_store import SinkStore
 from hl_platform.core.accounts import Account
 from hl_platform.core.errors import FencedError
 from hl_platform.core.positions import Reached
@@ -98,17 +96,8 @@ def test_what_the_database_rejects_is_found_and_the_rest_of_the_batch_lands(home
     assert (account["received"], account["forwarded"], account["dead_lettered"]) == (1000, 999, 1)
 
 
-def sink_store(home: Home, service: str) -> SinkStore:
-    """A store under a lease of its own, taken from whoever holds it."""
-    url = home.env["HL_DATABASE__URL"]
-    lease = Lease(url, Holder(service, "sink"), stale_after_s=3)
-    lease.try_acquire(force=True)
-    lease.close()
-    return SinkStore(url, home.energy, service, lease_epoch=lease.epoch, retention_days=90)
-
-
 def test_a_process_whose_lease_another_holds_can_claim_no_partition(home: Home):
-    zombie, successor = sink_store(home, "sink"), sink_store(home, "sink")
+    zombie, successor = home.sink_store("sink"), home.sink_store("sink")
     successor.claim(0, 0, None)
     with pytest.raises(FencedError):
         zombie.claim(0, 0, None)
@@ -118,7 +107,7 @@ def test_a_process_whose_lease_another_holds_can_claim_no_partition(home: Home):
 
 
 def test_a_writer_whose_partition_was_claimed_by_another_writes_nothing(home: Home):
-    zombie, successor = sink_store(home, "sink-1"), sink_store(home, "sink-2")
+    zombie, successor = home.sink_store("sink-1"), home.sink_store("sink-2")
     stale = zombie.claim(0, 0, None)
     successor.claim(0, 0, None)
     with pytest.raises(FencedError):

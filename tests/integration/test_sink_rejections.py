@@ -12,6 +12,7 @@ from hl_platform.adapters.kafka.consumer import GroupConsumer
 from hl_platform.adapters.postgres.sink_store import SinkStore
 from hl_platform.core.accounts import Account, StageStats
 from hl_platform.core.errors import InvariantError
+from hl_platform.core.positions import Reached
 from hl_platform.core.readings import Reading
 from hl_platform.pipeline import breaker
 from tests.home import Home, eventually, record
@@ -41,7 +42,7 @@ def a_reading(n: int, power_kw: float = 1.0, extra: str | None = None) -> Readin
 
 @pytest.fixture
 def store(home: Home) -> Iterator[SinkStore]:
-    made = SinkStore(home.env["HL_DATABASE__URL"], home.energy, "sink", retention_days=90)
+    made = home.sink_store("sink")
     yield made
     made.close()
 
@@ -60,7 +61,7 @@ def n_statements(store: SinkStore, readings: list[Reading]) -> int:
 @pytest.mark.parametrize("bad", [0, 4_999, 5_000, 9_999])
 def test_one_bad_row_among_ten_thousand_costs_few_statements(home: Home, store: SinkStore, bad: int):
     alter(home, "alter table {energy} add check (power_kw <> 66)")
-    store.claim(0, 0)
+    store.claim(0, 0, None)
     readings = [a_reading(n, 66 if n == bad else 1) for n in range(10_000)]
     assert 17 < n_statements(store, readings) <= 40
 
@@ -98,19 +99,19 @@ def test_a_reading_that_the_driver_itself_refuses_is_found(store: SinkStore):
 
 
 def test_an_older_reading_does_not_undo_a_later_correction(home: Home, store: SinkStore):
-    claim = store.claim(0, 0)
+    claim = store.claim(0, 0, None)
     newer, older = a_reading(0, 2), a_reading(0, 1)._replace(received_at=NOON - timedelta(seconds=1))
-    store.write([newer], {0: claim}, {0: 1}, Account(received=1))
+    store.write([newer], {0: claim}, {0: Reached(1)}, Account(received=1))
     account = Account(received=1)
-    store.write([older], {0: claim._replace(next_offset=1)}, {0: 2}, account)
+    store.write([older], {0: claim._replace(next_offset=1)}, {0: Reached(2)}, account)
     assert account.duplicates == 1
     assert home.query("select power_kw, corrections from {energy}") == [(2.0, 0)]
 
 
 def test_a_reading_received_at_the_same_time_is_a_correction(home: Home, store: SinkStore):
-    claim = store.claim(0, 0)
-    store.write([a_reading(0, 2)], {0: claim}, {0: 1}, Account(received=1))
-    store.write([a_reading(0, 1)], {0: claim._replace(next_offset=1)}, {0: 2}, Account(received=1))
+    claim = store.claim(0, 0, None)
+    store.write([a_reading(0, 2)], {0: claim}, {0: Reached(1)}, Account(received=1))
+    store.write([a_reading(0, 1)], {0: claim._replace(next_offset=1)}, {0: Reached(2)}, Account(received=1))
     assert home.query("select power_kw, corrections from {energy}") == [(1.0, 1)]
 
 
@@ -248,14 +249,14 @@ def test_a_paused_consumer_reads_on_where_it_stopped_and_from_where_it_is_sent(h
     consumer = GroupConsumer(home.settings.kafka, f"{home.prefix}-pause", home.energy.kafka_topic, "pause")
     try:
         partitions = eventually(lambda: [consumer.consume(1, 0), consumer.take_assignment()][1]) or []
-        consumer.start_at(dict.fromkeys(partitions, 0))
+        consumer.start_at(dict.fromkeys(partitions, Reached(0)))
         first = eventually(lambda: consumer.consume(2, 5))
         consumer.pause()
         assert consumer.consume(10, 0) == []
         consumer.resume()
         then = eventually(lambda: consumer.consume(2, 5))
         consumer.pause()
-        consumer.start_at(dict.fromkeys(partitions, 0))
+        consumer.start_at(dict.fromkeys(partitions, Reached(0)))
         again = eventually(lambda: consumer.consume(1, 0))
     finally:
         consumer.close()

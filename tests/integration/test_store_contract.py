@@ -7,9 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hl_platform.adapters.postgres.reading_rows import Written
-from hl_platform.adapters.postgres.sink_store import Claim, SinkStore
+from hl_platform.adapters.postgres.sink_store import SinkStore
 from hl_platform.core.accounts import Account
 from hl_platform.core.errors import PoisonRecordError
+from hl_platform.core.positions import Claim, Reached
 from hl_platform.core.readings import Reading
 from tests.fake_store import FakeStore
 from tests.home import Home
@@ -48,7 +49,7 @@ def write(
     account = Account(received=len(readings))
     rejected = [index for index, _ in store.find_rejected(readings)]
     try:
-        written = store.write(readings, {0: claim}, {0: claim.next_offset + 1}, account)
+        written = store.write(readings, {0: claim}, {0: Reached(claim.next_offset + 1)}, account)
     except PoisonRecordError as fault:
         return rejected, fault.reason, None, Account()
     return rejected, "", written, account
@@ -65,9 +66,9 @@ def test_the_store_in_memory_does_what_the_real_one_does(
         conn.execute(f"alter table {home.energy.table} drop constraint if exists not_66")
         conn.execute(f"truncate {home.energy.table}, hl.offsets")
         conn.execute(f"alter table {home.energy.table} add constraint not_66 check (power_kw <> {BAD})")
-    real = SinkStore(home.env["HL_DATABASE__URL"], home.energy, "sink", retention_days=90)
+    real = home.sink_store("sink")
     fake = FakeStore(lambda reading: bool(reading.values[1] == BAD))
-    claim = real.claim(0, 0)
+    claim = real.claim(0, 0, None)
     for batch in given_batches:
         outcome = write(real, readings_of(batch), claim)
         assert write(fake, readings_of(batch), claim) == outcome

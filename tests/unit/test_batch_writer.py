@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from hl_platform.adapters.kafka.consumer import Record
 from hl_platform.adapters.kafka.producer import KafkaProducer
-from hl_platform.adapters.postgres.sink_store import Claim, SinkStore
+from hl_platform.adapters.postgres.sink_store import SinkStore
 from hl_platform.core.accounts import StageStats
 from hl_platform.core.errors import InvariantError, PoisonRecordError, TransientError
+from hl_platform.core.positions import Claim, Reached
 from hl_platform.core.readings import Reading
 from hl_platform.pipeline.batch import Failure, Item
 from hl_platform.pipeline.batch_writer import BatchWriter
@@ -67,7 +68,7 @@ class House:
             try:
                 self.writer.write(left, self.claims)
             except TransientError:
-                self.claims[0] = Claim(self.store.next_offsets.get(0, 0), 1)
+                self.claims[0] = Claim(0, 1).moved_to(self.store.reached.get(0, Reached(0)))
 
     @property
     def between_tries(self) -> list[float]:
@@ -112,17 +113,16 @@ def test_a_device_and_time_with_any_good_reading_has_a_row(given_items: list[Ite
     assert {timestamp for _, timestamp in house.store.rows} == good
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 3), st.sampled_from([1.0, 2.0, 3.0])), max_size=30), st.integers(1, 30)
-)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), max_size=30), st.integers(1, 30))
 def test_the_reading_received_last_is_the_row_however_the_batches_fall(
-    sent: list[tuple[int, float]], batch_size: int
+    sent: list[tuple[int, int]], batch_size: int
 ):
-    in_order = [item(n, second, power_kw, received_s=n) for n, (second, power_kw) in enumerate(sent)]
+    in_order = [item(n, second, 100.0 + n, received_s) for n, (second, received_s) in enumerate(sent)]
     house = House()
     for start in range(0, len(in_order), batch_size):
         house.write(in_order[start : start + batch_size])
-    last = {NOON + timedelta(seconds=second): power_kw for second, power_kw in sent}
+    by_arrival = sorted(range(len(sent)), key=lambda n: (sent[n][1], n))
+    last = {NOON + timedelta(seconds=sent[n][0]): 100.0 + n for n in by_arrival}
     assert {timestamp: row.values[1] for (_, timestamp), row in house.store.rows.items()} == last
 
 
