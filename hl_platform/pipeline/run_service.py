@@ -9,9 +9,11 @@ from typing import NamedTuple, Protocol
 import structlog
 
 from hl_platform.adapters.kafka.consumer import GroupConsumer
+from hl_platform.adapters.kafka.dead_letter_reader import DeadLetterReader
 from hl_platform.adapters.kafka.producer import KafkaProducer
 from hl_platform.adapters.kafka.topics import ensure_topics
 from hl_platform.adapters.mqtt.session import PahoSession
+from hl_platform.adapters.postgres.dead_letter_store import CONSUMER_GROUP, DeadLetterStore
 from hl_platform.adapters.postgres.lease_keeper import LeaseKeeper
 from hl_platform.adapters.postgres.leases import Holder
 from hl_platform.adapters.postgres.sink_store import SinkStore
@@ -20,6 +22,7 @@ from hl_platform.core.errors import FencedError, HlError, TransientError
 from hl_platform.core.settings import Settings, require_address
 from hl_platform.core.streams import Stream
 from hl_platform.pipeline.bridge import Bridge
+from hl_platform.pipeline.dead_letter_index import DeadLetterIndexer
 from hl_platform.pipeline.services import Service
 from hl_platform.pipeline.sink import StreamSink
 
@@ -104,10 +107,11 @@ def _workers_of(settings: Settings, service: Service, lease_epoch: int, stats: S
     producer = KafkaProducer(settings.kafka, f"hl-{service.name}")
     if service.stage == "bridge":
         return [_make_bridge(settings, service, producer, stats)]
-    return [
+    sinks = [
         _make_sink(settings, service, stream, producer, stats, lease_epoch=lease_epoch)
         for stream in service.streams
     ]
+    return [*sinks, _make_indexer(settings, service, stats)]
 
 
 def _make_bridge(settings: Settings, service: Service, producer: KafkaProducer, stats: StageStats) -> Bridge:
@@ -156,6 +160,17 @@ def _make_sink(
         rules=settings.reading,
         stats=stats,
         now=_now,
+    )
+
+
+def _make_indexer(settings: Settings, service: Service, stats: StageStats) -> DeadLetterIndexer:
+    url = require_address(settings.database.url, "database", "url")
+    topics = [stream.dead_letter_topic for stream in service.streams]
+    return DeadLetterIndexer(
+        streams=service.streams,
+        reader=DeadLetterReader(settings.kafka, CONSUMER_GROUP, topics, f"hl-{service.name}-dead-letters"),
+        store=DeadLetterStore(url, service.name),
+        stats=stats,
     )
 
 

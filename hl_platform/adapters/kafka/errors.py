@@ -17,6 +17,16 @@ REFUSED = frozenset(
         KafkaError.POLICY_VIOLATION,
     }
 )
+PASSING = frozenset(
+    {
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+        KafkaError._TRANSPORT,  # noqa: SLF001
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+    }
+)
 SUPERSEDED = frozenset({KafkaError.FENCED_INSTANCE_ID, KafkaError.INVALID_PRODUCER_EPOCH})
 
 
@@ -31,3 +41,8 @@ def translate(error: KafkaException | KafkaError) -> HlError:
     if kafka_error.code() in SUPERSEDED:
         return FencedError(text)
     return InvariantError(text) if kafka_error.fatal() else TransientError(text)
+
+
+def passes(error: KafkaError) -> bool:
+    """Whether librdkafka goes on by itself after an error, when the broker is back."""
+    return bool(error.retriable()) or error.code() in PASSING

@@ -1,0 +1,37 @@
+"""A record as it stands in a dead-letter topic, bytes and headers unchanged."""
+
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from confluent_kafka import Message
+
+Place = tuple[str, int]
+
+
+class LetterRecord(NamedTuple):
+    """A record of a dead-letter topic."""
+
+    kafka_topic: str
+    kafka_partition: int
+    offset: int
+    key: bytes | None
+    value: bytes
+    headers: tuple[tuple[str, bytes | None], ...]
+    kafka_time: datetime
+
+
+def letter_of(message: Message) -> LetterRecord:
+    """The record of a message that is no error."""
+    _, timestamp_ms = message.timestamp()
+    headers: Any = message.headers() or ()
+    key: Any = message.key()
+    value: Any = message.value()
+    return LetterRecord(
+        message.topic() or "",
+        message.partition() or 0,
+        message.offset() or 0,
+        key,
+        value or b"",
+        tuple(headers),
+        datetime.fromtimestamp(max(timestamp_ms, 0) / 1000, UTC),
+    )

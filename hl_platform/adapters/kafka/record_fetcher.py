@@ -1,0 +1,118 @@
+"""Fetches single records by their place."""
+
+import time
+from collections.abc import Collection
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from hl_platform.adapters.kafka.config import client_config
+from hl_platform.adapters.kafka.errors import passes, translate
+from hl_platform.adapters.kafka.letters import LetterRecord, Place, letter_of
+from hl_platform.core.errors import TransientError
+from hl_platform.core.settings import KafkaSettings
+
+REQUEST_TIMEOUT_S = 10.0
+# Without a record for this long the cluster counts as away.
+PATIENCE_S = 30.0
+POLL_S = 0.5
+POLL_RECORDS = 500
+# Reading over so many unwanted records is cheaper than asking for another position.
+MAX_SKIP = 2_000
+
+
+class RecordFetcher:
+    """Looks up records; a context of its own, no group, nothing committed.
+
+    Args:
+        kafka: the cluster.
+        client_id: shown in the cluster's logs.
+    """
+
+    def __init__(self, kafka: KafkaSettings, client_id: str) -> None:
+        self._consumer = Consumer(
+            {
+                **client_config(kafka, client_id),
+                "group.id": client_id,
+                "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+                # How the end of what there is shows, also where the last offset holds no record.
+                "enable.partition.eof": True,
+                "queued.max.messages.kbytes": 8_192,
+            }
+        )
+
+    def places(self, kafka_topics: Collection[str]) -> set[Place]:
+        """The partitions of those topics that are there.
+
+        Raises:
+            TransientError: the cluster cannot be reached now.
+        """
+        try:
+            topics = self._consumer.list_topics(timeout=REQUEST_TIMEOUT_S).topics
+        except KafkaException as exc:
+            raise translate(exc) from exc
+        return {
+            (name, partition)
+            for name in kafka_topics
+            if name in topics
+            for partition in topics[name].partitions
+        }
+
+    def watermarks(self, place: Place) -> tuple[int, int]:
+        """The first offset that Kafka still has, and the next that it will give.
+
+        Raises:
+            TransientError: the cluster cannot be reached now, or has no such partition now.
+        """
+        try:
+            low, high = self._consumer.get_watermark_offsets(
+                TopicPartition(*place), timeout=REQUEST_TIMEOUT_S
+            )
+        except KafkaException as exc:
+            raise translate(exc) from exc
+        return low, high
+
+    def fetch(self, place: Place, offsets: Collection[int]) -> dict[int, LetterRecord]:
+        """The records at some offsets of a partition; what Kafka no longer has is missing.
+
+        Raises:
+            TransientError: the cluster cannot serve us now.
+        """
+        if place not in self.places([place[0]]):
+            return {}
+        low, high = self.watermarks(place)
+        wanted = sorted(offset for offset in offsets if low <= offset < high)
+        found: dict[int, LetterRecord] = {}
+        while wanted:
+            self._consumer.assign([TopicPartition(*place, wanted[0])])
+            wanted = self._read(wanted, found)
+        self._consumer.assign([])
+        return found
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._consumer.close()
+
+    def _read(self, wanted: list[int], found: dict[int, LetterRecord]) -> list[int]:
+        """Adds records to `found` until the next wanted one is far away; returns what is still wanted."""
+        until_s = time.monotonic() + PATIENCE_S
+        position = wanted[0]
+        while wanted and wanted[0] - position <= MAX_SKIP:
+            for message in self._consumer.consume(POLL_RECORDS, timeout=POLL_S):
+                error = message.error()
+                if error is None:
+                    record = letter_of(message)
+                    if record.offset in wanted[:1]:
+                        found[record.offset] = record
+                    position = record.offset + 1
+                    # An offset without a record, such as a transaction's end, is passed over.
+                    while wanted and wanted[0] < position:
+                        wanted = wanted[1:]
+                    until_s = time.monotonic() + PATIENCE_S
+                elif error.code() in (KafkaError._PARTITION_EOF, KafkaError._AUTO_OFFSET_RESET):  # noqa: SLF001
+                    return []
+                elif error.fatal() or not passes(error):
+                    raise translate(error)
+            if time.monotonic() > until_s:
+                raise TransientError(f"Kafka has not given a record for {PATIENCE_S:g} s.")
+        return wanted
