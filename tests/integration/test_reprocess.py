@@ -9,7 +9,6 @@ import pytest
 
 from hl_platform.adapters.postgres.dead_letters import DeadLetterIndex
 from hl_platform.core.dead_letter_index import Selection
-from hl_platform.core.streams import Field
 from hl_platform.pipeline import judge, reprocess
 from hl_platform.pipeline.reprocess import Outcome, reprocessing
 from tests.home import Home, eventually, reading, record
@@ -196,7 +195,7 @@ def test_order_per_device_is_that_of_the_first_time(home: Home, monkeypatch: pyt
         if message.offset() >= n_before[message.partition()]:
             body = msgspec.json.decode(message.value())
             by_device.setdefault(message.key(), []).append(body["timestamp"])
-    assert [len(found) for found in by_device.values()] == [17, 17, 16]
+    assert sorted(len(found) for found in by_device.values()) == [16, 17, 17]
     assert all(found == sorted(found) for found in by_device.values())
 
 

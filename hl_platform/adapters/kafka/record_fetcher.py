@@ -18,6 +18,8 @@ POLL_S = 0.5
 POLL_RECORDS = 500
 # Reading over so many unwanted records is cheaper than asking for another position.
 MAX_SKIP = 2_000
+# The end of what there is, or what we want has expired meanwhile.
+ENDED = (KafkaError._PARTITION_EOF, KafkaError._AUTO_OFFSET_RESET)  # noqa: SLF001 - the library's public names
 
 
 class RecordFetcher:
@@ -40,6 +42,8 @@ class RecordFetcher:
                 "queued.max.messages.kbytes": 8_192,
             }
         )
+        # Where the next record comes from; batches mostly follow each other.
+        self._at: tuple[Place, int] | None = None
 
     def places(self, kafka_topics: Collection[str]) -> set[Place]:
         """The partitions of those topics that are there.
@@ -84,35 +88,42 @@ class RecordFetcher:
         wanted = sorted(offset for offset in offsets if low <= offset < high)
         found: dict[int, LetterRecord] = {}
         while wanted:
-            self._consumer.assign([TopicPartition(*place, wanted[0])])
-            wanted = self._read(wanted, found)
-        self._consumer.assign([])
+            self._go_to(place, wanted[0])
+            wanted = self._read(place, wanted, found)
         return found
 
     def close(self) -> None:
         """Ends the connection."""
         self._consumer.close()
 
-    def _read(self, wanted: list[int], found: dict[int, LetterRecord]) -> list[int]:
+    def _go_to(self, place: Place, offset: int) -> None:
+        if self._at is None or self._at[0] != place or not 0 <= offset - self._at[1] <= MAX_SKIP:
+            self._consumer.assign([TopicPartition(*place, offset)])
+            self._at = (place, offset)
+
+    def _read(self, place: Place, wanted: list[int], found: dict[int, LetterRecord]) -> list[int]:
         """Adds records to `found` until the next wanted one is far away; returns what is still wanted."""
+        assert self._at is not None  # noqa: S101 - set by _go_to
+        position = self._at[1]
         until_s = time.monotonic() + PATIENCE_S
-        position = wanted[0]
         while wanted and wanted[0] - position <= MAX_SKIP:
-            for message in self._consumer.consume(POLL_RECORDS, timeout=POLL_S):
+            n = min(POLL_RECORDS, wanted[-1] - position + 1)
+            for message in self._consumer.consume(n, timeout=POLL_S):
                 error = message.error()
                 if error is None:
                     record = letter_of(message)
-                    if record.offset in wanted[:1]:
+                    if record.offset in wanted:
                         found[record.offset] = record
                     position = record.offset + 1
-                    # An offset without a record, such as a transaction's end, is passed over.
-                    while wanted and wanted[0] < position:
-                        wanted = wanted[1:]
                     until_s = time.monotonic() + PATIENCE_S
-                elif error.code() in (KafkaError._PARTITION_EOF, KafkaError._AUTO_OFFSET_RESET):  # noqa: SLF001
+                elif error.code() in ENDED:
+                    self._at = None
                     return []
                 elif error.fatal() or not passes(error):
                     raise translate(error)
+            self._at = (place, position)
+            # An offset without a record, such as a transaction's end, is passed over.
+            wanted = [offset for offset in wanted if offset >= position]
             if time.monotonic() > until_s:
                 raise TransientError(f"Kafka has not given a record for {PATIENCE_S:g} s.")
         return wanted
