@@ -1,13 +1,16 @@
 """Says of rejected records whether they would be accepted now."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Literal, NamedTuple
 
 from hl_platform.adapters.kafka.letters import LetterRecord
+from hl_platform.adapters.postgres.sink_store import SinkStore
 from hl_platform.core.dead_letter_index import Entry
 from hl_platform.core.errors import PoisonRecordError
 from hl_platform.core.readings import Reading, ReadingDecoder, Source
-from hl_platform.core.settings import Settings
+from hl_platform.core.settings import Settings, require_address
 from hl_platform.core.streams import Stream
 
 # Why an entry can never be replayed, for a person.
@@ -60,22 +63,52 @@ class Judge:
     """Judges by the rules that the bridge and the sink go by.
 
     Args:
-        settings: which readings are believed.
+        settings: where the database is, and which readings are believed.
         streams: by name.
     """
 
     def __init__(self, settings: Settings, streams: Mapping[str, Stream]) -> None:
+        url = require_address(settings.database.url, "database", "url")
+        days = settings.sink.raw_retention_days
         self._decoders = {name: ReadingDecoder(stream, settings.reading) for name, stream in streams.items()}
+        self._stores = {
+            name: SinkStore(url, stream, "reprocess", retention_days=days) for name, stream in streams.items()
+        }
 
-    def judge(self, entries: Sequence[Entry], records: Mapping[int, LetterRecord]) -> Iterator[Verdict]:
-        """A verdict on each entry, in order.
+    def close(self) -> None:
+        """Closes the connections to the database."""
+        for store in self._stores.values():
+            store.close()
+
+    def judge(self, entries: Sequence[Entry], records: Mapping[int, LetterRecord]) -> list[Verdict]:
+        """A verdict on each entry, in order, as far as the decoder can tell.
 
         Args:
             entries: which.
             records: what Kafka holds of them, by id.
         """
-        for entry in entries:
-            yield self._judge_one(entry, records.get(entry.id))
+        return [self._judge_one(entry, records.get(entry.id)) for entry in entries]
+
+    def try_on_database(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        """The same verdicts, with what the database would reject; it is tried there and taken back.
+
+        Raises:
+            TransientError: the database is away.
+        """
+        last: dict[str, dict[tuple[str, datetime], int]] = defaultdict(dict)
+        for index, verdict in enumerate(verdicts):
+            if verdict.record is not None:
+                reading = verdict.record.reading
+                # Of several for one row only one can be tried at a time; the last is what would stay.
+                last[verdict.entry.stream][reading.device_id, reading.timestamp] = index
+        judged = list(verdicts)
+        for stream, indexes in last.items():
+            tried = list(indexes.values())
+            readings = [record.reading for index in tried if (record := verdicts[index].record)]
+            for number, fault in self._stores[stream].find_rejected(readings):
+                entry = verdicts[tried[number]].entry
+                judged[tried[number]] = Verdict(entry, "rejected", fault.reason, fault.detail)
+        return judged
 
     def _judge_one(self, entry: Entry, record: LetterRecord | None) -> Verdict:
         decoder = self._decoders.get(entry.stream)

@@ -116,7 +116,7 @@ class Reprocessor:
             entries = _cut(self._index.next_entries(bounded, n_wanted, after))
             if not entries:
                 return
-            yield from self._judge.judge(entries, self._fetch(entries))
+            yield from self._judge.try_on_database(self._judge.judge(entries, self._fetch(entries)))
             after, done = entries[-1].id, done + len(entries)
             self._progress("judged", done, total)
 
@@ -192,7 +192,7 @@ class Reprocessor:
         ends: dict[Place, int],
     ) -> Counter[str]:
         """Replays a batch and marks it; returns how many of it cannot be replayed, by reason."""
-        verdicts = list(self._judge.judge(entries, self._fetch(entries)))
+        verdicts = self._judge.judge(entries, self._fetch(entries))
         good = [verdict for verdict in verdicts if verdict.succeeds]
         self._produce(good, producer, ends)
         if good:
@@ -277,6 +277,7 @@ def reprocessing(
             settings=settings, streams=streams, index=index, fetcher=fetcher, judge=judge, progress=progress
         )
     finally:
+        judge.close()
         fetcher.close()
         index.close()
 
