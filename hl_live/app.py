@@ -8,6 +8,7 @@ from litestar import Litestar
 
 from hl_live.guard import MAX_REQUEST_BYTES, add_security_headers, check_host, check_loopback
 from hl_live.problems import answer_problem
+from hl_live.routes.dead_letters import dead_letters_route
 from hl_live.routes.docs import openapi_config
 from hl_live.routes.feed import feed_route
 from hl_live.routes.page import DIST, page_routes
@@ -43,6 +44,7 @@ def create_app(settings: Settings, page_folder: Path = DIST) -> Litestar:
         route_handlers=[
             readings_router(live),
             *system_routes(live),
+            dead_letters_route(live),
             feed_route(live),
             *page_routes(page_folder),
         ],

@@ -39,7 +39,8 @@ class Param(NamedTuple):
     default: Any = None
 
 
-def _time(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
+    """An aware time, with room around it; raises ValueError where the text is none."""
     # A plus sign that was not escaped arrives as a space.
     moment = datetime.fromisoformat(text.strip().replace(" ", "+") if "T" in text else text)
     if moment.tzinfo is None:
@@ -49,7 +50,8 @@ def _time(text: str) -> datetime:
     return moment
 
 
-def _device_id(text: str) -> str:
+def parse_device_id(text: str) -> str:
+    """A device id as it stands; raises ValueError where it cannot be one."""
     if not DEVICE_ID.fullmatch(text):
         raise ValueError(text)
     return text
@@ -68,12 +70,14 @@ DEVICES = Param(
     "device_id",
     "Only this device; may be given several times. Without it: all devices.",
     Schema(type=OpenAPIType.ARRAY, items=Schema(type=OpenAPIType.STRING, max_length=MAX_DEVICE_ID_CHARS)),
-    _device_id,
+    parse_device_id,
     DEVICE_ALLOWED,
     many=True,
 )
-START = Param("start", "Begin of the range, inclusive.", _TIME_SCHEMA, _time, TIME_ALLOWED, required=True)
-END = Param("end", "End of the range, exclusive.", _TIME_SCHEMA, _time, TIME_ALLOWED, required=True)
+START = Param(
+    "start", "Begin of the range, inclusive.", _TIME_SCHEMA, parse_time, TIME_ALLOWED, required=True
+)
+END = Param("end", "End of the range, exclusive.", _TIME_SCHEMA, parse_time, TIME_ALLOWED, required=True)
 LIMIT = Param(
     "limit",
     f"At most this many readings, the oldest of the range; {DEFAULT_LIMIT} unless given.",

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from hl_platform.core.dead_letter_index import Entry
 from hl_platform.core.readings import PYTHON_TYPES, Reading
 from hl_platform.core.streams import Field, FieldKind, FieldType, Stream
 
@@ -68,6 +69,17 @@ class HourlyAnswer(msgspec.Struct, frozen=True, kw_only=True):
     start: datetime
     end: datetime
     buckets: list[Bucket]
+
+
+class DeadLettersAnswer(msgspec.Struct, frozen=True):
+    """A page of the index of the dead letters.
+
+    Args:
+        next: give it as `before` for the next page; null where there is none.
+    """
+
+    dead_letters: list[Entry]
+    next: int | None
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -14,6 +14,7 @@ COMMANDS = {
     "up": "hl_platform.stack.up",
     "status": "hl_platform.stack.status",
     "logs": "hl_platform.stack.logs",
+    "dlq": "hl_platform.stack.dlq",
     "psql": "hl_platform.stack.database",
     "simulate": "hl_platform.simulator.command",
     "migrate": "hl_platform.stack.database",

@@ -5,6 +5,7 @@ import os
 import dagster as dg
 
 from hl_platform.core.settings import load_settings
+from hl_platform.defs.dead_letters import build_dead_letters
 from hl_platform.defs.health import build_health
 from hl_platform.defs.housekeeping import build_housekeeping
 from hl_platform.defs.lineage import build_lineage
@@ -18,6 +19,7 @@ defs = dg.Definitions.merge(
     build_services(settings, streams),
     build_lineage(streams),
     build_health(settings, streams),
+    build_dead_letters(settings, streams),
     build_housekeeping(settings, streams),
     # A step's process of its own would cost 100 MB and a second; nothing here needs it.
     dg.Definitions(executor=dg.in_process_executor),

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from hl_platform.adapters.postgres.dagster_events import forget_runless_events
+from hl_platform.adapters.postgres.dead_letters import forget_dead_letters
 from hl_platform.adapters.postgres.migrate import ensure_partitions_ahead
 from hl_platform.core.settings import Settings, require_address
 from hl_platform.core.streams import Stream
@@ -30,8 +31,9 @@ def build_housekeeping(settings: Settings, streams: Mapping[str, Stream]) -> dg.
 
 
 def build_job(settings: Settings, streams: Mapping[str, Stream]) -> dg.JobDefinition:
-    """Three independent steps in one process."""
+    """Independent steps in one process."""
     days = settings.dagster.run_retention_days
+    letter_days = settings.kafka.dead_letter_retention_days
 
     @dg.op(description="Makes the table partitions of the coming week.", out=dg.Out(dg.Nothing))
     def table_partitions_ahead(context: dg.OpExecutionContext) -> None:
@@ -57,9 +59,18 @@ def build_job(settings: Settings, streams: Mapping[str, Stream]) -> dg.JobDefini
         n_deleted = forget_runless_events(url, days=days) if url else 0
         context.add_output_metadata({"deleted events": n_deleted})
 
+    @dg.op(
+        description=f"Deletes dead letters from the index after {letter_days} days, as Kafka does theirs.",
+        out=dg.Out(dg.Nothing),
+    )
+    def forget_old_dead_letters(context: dg.OpExecutionContext) -> None:
+        url = require_address(settings.database.url, "database", "url")
+        n_deleted = forget_dead_letters(url, days=letter_days)
+        context.add_output_metadata({"deleted dead letters": n_deleted})
+
     @dg.job(
         name=NAME,
-        description="Table partitions for the coming week; old runs of services and old events away.",
+        description="Table partitions for the coming week; old runs, events and dead letters away.",
         executor_def=dg.in_process_executor,
         tags={SERVICE_TAG: NAME, DISPOSABLE_TAG: "true"},
     )
@@ -67,5 +78,6 @@ def build_job(settings: Settings, streams: Mapping[str, Stream]) -> dg.JobDefini
         table_partitions_ahead()
         forget_old_runs()
         forget_old_events()
+        forget_old_dead_letters()
 
     return housekeeping

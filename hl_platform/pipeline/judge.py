@@ -15,7 +15,7 @@ from hl_platform.core.streams import Stream
 
 # Why an entry can never be replayed, for a person.
 IMPOSSIBLE = {
-    "truncated": "{n} of its bytes were cut off when it was rejected; only the device can send it again",
+    "truncated": "bytes were cut off when it was rejected; only its device can send it again",
     "expired": "Kafka no longer has its bytes",
     "unknown_stream": "no stream of that name is declared",
     "not_a_dead_letter": "its origin is not known, so it cannot be sent on",
@@ -149,5 +149,4 @@ def make_replay(entry: Entry, record: LetterRecord, decoder: ReadingDecoder) -> 
 
 
 def _impossible(entry: Entry, reason: str) -> Verdict:
-    n_cut = (entry.truncated_from_bytes or 0) - entry.n_bytes
-    return Verdict(entry, "impossible", reason, IMPOSSIBLE[reason].format(n=n_cut))
+    return Verdict(entry, "impossible", reason, IMPOSSIBLE[reason])

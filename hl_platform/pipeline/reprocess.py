@@ -67,6 +67,10 @@ class Outcome(NamedTuple):
     impossible: Mapping[str, int]
     complete: bool
 
+    def document(self) -> dict[str, object]:
+        """For programs."""
+        return {**self._asdict(), "replay_id": str(self.replay_id), "impossible": dict(self.impossible)}
+
 
 class Reprocessor:
     """Judges entries of the index and replays them.

@@ -20,6 +20,7 @@ from hl_platform.simulator.progress import show_progress
 from hl_platform.simulator.runner import Limits, Pace, run_plan
 from hl_platform.simulator.schedule import plan_home, plan_load, repeat_when_heard
 from hl_platform.stack.connection import command_environment
+from hl_platform.stack.moments import MomentType
 
 DEFAULT_LOAD_DEVICES = 50
 # How long to wait for the last acknowledgements, in seconds: patiently at the end of a plan, shortly when
@@ -40,26 +41,6 @@ class Options:
     speed: float | None
     duration: float | None
     count: int | None
-
-
-class MomentType(click.ParamType[datetime]):
-    """A date, or a time with an offset, in ISO 8601."""
-
-    name = "ISO 8601"
-
-    def convert(
-        self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        """The moment; a date alone is its midnight in UTC."""
-        try:
-            moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a time. Write 2026-01-31 or 2026-01-31T08:00:00+01:00.", param, ctx)
-        if moment.tzinfo is None and moment.time() != datetime.min.time():
-            self.fail(
-                f"{value!r} has no offset. Write {value}Z for UTC, or +01:00 in place of Z.", param, ctx
-            )
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _streams_of(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, ...]:

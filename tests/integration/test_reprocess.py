@@ -70,7 +70,9 @@ def test_what_the_bridge_rejected_is_stored_as_if_it_had_been_accepted_then(home
     with home.running("bridge", "sink"):
         home.publish((home.topic("meter1"), reading(NOON, voltage=230)))
         indexed(home, 1)
-    received_at = home.query("select received_at from hl.dead_letters where stage = 'bridge' and preview <> ''")
+    received_at = home.query(
+        "select received_at from hl.dead_letters where stage = 'bridge' and preview <> ''"
+    )
     limit_voltage(home, None)
     with home.running("sink"):
         assert plan(home, of_energy(home)) == [("accepted", "")]
@@ -79,7 +81,9 @@ def test_what_the_bridge_rejected_is_stored_as_if_it_had_been_accepted_then(home
     assert home.query("select device_id, timestamp, voltage from {energy}") == [("meter1", NOON, 230)]
     assert home.query("select received_at from {energy}") == received_at
     assert received_at[0][0] >= before
-    assert home.query("select state, state_by from hl.dead_letters where preview <> ''") == [("replayed", "tester")]
+    assert home.query("select state, state_by from hl.dead_letters where preview <> ''") == [
+        ("replayed", "tester")
+    ]
 
 
 def test_what_the_database_rejected_is_stored_with_its_bytes_and_key(home: Home):

@@ -10,6 +10,7 @@ import yaml
 
 from hl_platform.core.settings import load_settings
 from hl_platform.core.streams import Stream
+from hl_platform.defs.dead_letters import build_dead_letters
 from hl_platform.defs.health import build_health
 from hl_platform.defs.housekeeping import build_housekeeping
 from hl_platform.defs.lineage import build_lineage, lineage_of
@@ -38,6 +39,7 @@ def definitions(**env: str) -> dg.Definitions:
         build_services(settings, streams),
         build_lineage(streams),
         build_health(settings, streams),
+        build_dead_letters(settings, streams),
         build_housekeeping(settings, streams),
     )
 
@@ -53,7 +55,7 @@ def test_code_location_loads_without_servers_or_deprecated_calls() -> None:
 
 def test_every_service_has_a_job_and_a_running_sensor() -> None:
     defs = definitions()
-    assert job_names(defs) == {"bridge", "sink", "housekeeping"}
+    assert job_names(defs) == {"bridge", "sink", "housekeeping", "reprocess_dead_letters"}
     sensors = {sensor.name: sensor.default_status for sensor in defs.sensors or []}
     running = dg.DefaultSensorStatus.RUNNING
     assert sensors == {"keep_bridge_alive": running, "keep_sink_alive": running, "show_health": running}
@@ -63,6 +65,7 @@ def test_services_follow_the_settings() -> None:
     defs = definitions(HL_BRIDGE__INSTANCES="2", HL_SINK__LAYOUT="per_stream")
     assert job_names(defs) == {
         "bridge_1", "bridge_2", "sink_energy", "sink_heatpump", "sink_temperature", "housekeeping",
+        "reprocess_dead_letters",
     }  # fmt: skip
 
 

@@ -30,6 +30,13 @@ UNLIKE: LiteralString = (
     "declaration is distinct from (%(digests)s::jsonb ->> stream)) and %(digests)s::jsonb ? stream"
 )
 
+LIST_ENTRIES: LiteralString = """
+-- list_entries: a page of a selection, newest first
+select {columns} from hl.dead_letters
+where {selected} and (%(before)s::bigint is null or id < %(before)s)
+order by id desc limit %(limit)s
+"""
+
 
 def row_of(letter: IndexedLetter) -> dict[str, Any]:
     """The columns of a dead letter, ready for JSON."""

@@ -13,6 +13,7 @@ from psycopg import sql
 from hl_platform.adapters.postgres.connection import connect
 from hl_platform.adapters.postgres.dead_letter_rows import (
     ENTRY_COLUMNS,
+    LIST_ENTRIES,
     columns_sql,
     entry_of,
     values_of,
@@ -23,13 +24,6 @@ from hl_platform.core.dead_letter_index import Entry, EntryGroup, Selection
 
 # Rows of one step of a statement that may concern a million of them.
 STEP_ROWS = 10_000
-
-LIST_ENTRIES: LiteralString = """
--- list_entries: a page of a selection, newest first
-select {columns} from hl.dead_letters
-where {selected} and (%(before)s::bigint is null or id < %(before)s)
-order by id desc limit %(limit)s
-"""
 
 NEXT_ENTRIES: LiteralString = """
 -- next_entries: a page of a selection, in the order of the topics

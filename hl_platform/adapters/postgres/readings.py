@@ -10,7 +10,16 @@ from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
 from hl_platform.adapters.postgres.connection import connection_string
+from hl_platform.adapters.postgres.dead_letter_rows import (
+    ENTRY_COLUMNS,
+    LIST_ENTRIES,
+    columns_sql,
+    entry_of,
+    values_of,
+    where_sql,
+)
 from hl_platform.adapters.postgres.errors import translated
+from hl_platform.core.dead_letter_index import Entry, Selection
 from hl_platform.core.readings import Reading
 from hl_platform.core.streams import Stream
 
@@ -258,6 +267,14 @@ class ReadingQueries:
         """Where a sink continues, by Kafka topic and partition."""
         rows = await self._rows(sql.SQL(NEXT_OFFSETS), {"consumer_group": consumer_group})
         return {(kafka_topic, number): next_offset for kafka_topic, number, next_offset in rows}
+
+    async def dead_letters(self, selection: Selection, *, limit: int, before: int | None) -> list[Entry]:
+        """Selected dead letters with an id below `before`, newest first, at most `limit`."""
+        values = {**values_of(selection), "limit": limit, "before": before}
+        query = sql.SQL(LIST_ENTRIES).format(
+            columns=columns_sql(ENTRY_COLUMNS), selected=where_sql(selection)
+        )
+        return [entry_of(row) for row in await self._rows(query, values)]
 
     async def leases(self) -> list[LeaseRow]:
         """All services that ever ran, by name."""
