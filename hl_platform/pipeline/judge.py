@@ -71,8 +71,10 @@ class Judge:
         url = require_address(settings.database.url, "database", "url")
         days = settings.sink.raw_retention_days
         self._decoders = {name: ReadingDecoder(stream, settings.reading) for name, stream in streams.items()}
+        # They try and take back; without a lease they could not commit.
         self._stores = {
-            name: SinkStore(url, stream, "reprocess", retention_days=days) for name, stream in streams.items()
+            name: SinkStore(url, stream, "reprocess", retention_days=days, lease_epoch=0)
+            for name, stream in streams.items()
         }
 
     def close(self) -> None:

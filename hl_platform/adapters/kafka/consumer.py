@@ -10,7 +10,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 
 from hl_platform.adapters.kafka.config import Setting, admin_client, client_config
-from hl_platform.adapters.kafka.errors import translate
+from hl_platform.adapters.kafka.errors import passes, translate
 from hl_platform.core.dead_letters import REPLAY_OF
 from hl_platform.core.positions import Reached
 from hl_platform.core.settings import KafkaSettings
@@ -208,7 +208,7 @@ class GroupConsumer:
                 "position_lost", kafka_partition=kafka_partition, error=error.str(), code=error.name()
             )
             self._lost[kafka_partition] = error.code() == KafkaError._LOG_TRUNCATION  # noqa: SLF001
-        elif _passes(error):
+        elif passes(error):
             log.warning("kafka_away", error=error.str())
         else:
             raise translate(error)
@@ -267,15 +267,3 @@ def _replay_of(message: Message) -> str | None:
     # Nearly every record has none at all.
     value = dict(headers).get(REPLAY_OF) if headers else None
     return value.decode(errors="replace") if isinstance(value, bytes) else value
-
-
-def _passes(error: KafkaError) -> bool:
-    # librdkafka reports these and goes on by itself when the broker is back.
-    return bool(error.retriable()) or error.code() in {
-        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
-        KafkaError._TRANSPORT,  # noqa: SLF001
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-    }
