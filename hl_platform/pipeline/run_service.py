@@ -23,8 +23,9 @@ from hl_platform.core.settings import Settings, require_address
 from hl_platform.core.streams import Stream
 from hl_platform.pipeline.bridge import Bridge
 from hl_platform.pipeline.dead_letter_index import DeadLetterIndexer
-from hl_platform.pipeline.services import Service
+from hl_platform.pipeline.services import Service, plan_bridge_names
 from hl_platform.pipeline.sink import StreamSink
+from hl_platform.pipeline.stand_in import SiblingWatch
 
 log = structlog.get_logger()
 
@@ -68,28 +69,72 @@ def run_service(settings: Settings, service: Service, run_id: str, stop: threadi
     Guarantee: works only while it holds the lease, as far as anyone can know that; what it writes is fenced
     where it is written (offsets by epoch, MQTT by session).
     """
-    url = require_address(settings.database.url, "database", "url")
-    stats = StageStats()
-    ended = threading.Event()
-    keeper = LeaseKeeper(
-        url,
-        Holder(service.name, service.stage, run_id),
-        settings.service,
-        stats,
-        on_end=ended.set,
-        with_accounts=service.stage == "bridge",
-    )
-    if not keeper.acquire(stop):
+    tenure = _Tenure(settings, service, run_id)
+    if not tenure.keeper.acquire(stop):
         return ServiceReport("stopped", {})
-    try:
-        _await_topics(settings, service.streams, lambda: stop.is_set() or ended.is_set())
-        workers = _workers_of(settings, service, keeper.epoch, stats)
-        fenced = _work(workers, lambda: stop.is_set() or ended.is_set())
-    finally:
-        keeper.release()
-    reason = "fenced" if fenced or keeper.fenced else "stopped" if stop.is_set() else "handed_over"
-    log.info("service_ended", service=service.name, reason=reason)
-    return ServiceReport(reason, stats.snapshot())
+    watch = [_make_sibling_watch(settings, service)] if service.stage == "bridge" else []
+    return tenure.work(stop, watch)
+
+
+class _Tenure:
+    """One process's time as the holder of one service.
+
+    Args:
+        settings: with the addresses of all servers.
+        service: which.
+        run_id: Dagster's run, empty outside of one.
+    """
+
+    def __init__(self, settings: Settings, service: Service, run_id: str) -> None:
+        self._settings = settings
+        self._service = service
+        self._stats = StageStats()
+        self._ended = threading.Event()
+        self.keeper = LeaseKeeper(
+            require_address(settings.database.url, "database", "url"),
+            Holder(service.name, service.stage, run_id),
+            settings.service,
+            self._stats,
+            on_end=self._ended.set,
+            with_accounts=service.stage == "bridge",
+        )
+
+    def work(self, stop: threading.Event, beside: Sequence[Worker] = ()) -> ServiceReport:
+        """Works under the lease that the keeper holds, and releases it.
+
+        Args:
+            stop: set from outside to end it.
+            beside: further workers that start and end with the service's own.
+        """
+
+        def finished() -> bool:
+            return stop.is_set() or self._ended.is_set()
+
+        try:
+            _await_topics(self._settings, self._service.streams, finished)
+            workers = _workers_of(self._settings, self._service, self.keeper.epoch, self._stats)
+            fenced = _work([*workers, *beside], finished)
+        finally:
+            self.keeper.release()
+        reason = "fenced" if fenced or self.keeper.fenced else "stopped" if stop.is_set() else "handed_over"
+        log.info("service_ended", service=self._service.name, reason=reason)
+        return ServiceReport(reason, self._stats.snapshot())
+
+
+def _make_sibling_watch(settings: Settings, service: Service) -> SiblingWatch:
+    def carry(name: str, stop: threading.Event) -> None:
+        # Without a run of its own, the sensor sees that no run of the sibling's works, and starts one.
+        tenure = _Tenure(settings, service._replace(name=name), "")
+        if tenure.keeper.acquire_if_free():
+            tenure.work(stop)
+
+    return SiblingWatch(
+        url=require_address(settings.database.url, "database", "url"),
+        host=service.name,
+        siblings=[name for name in plan_bridge_names(settings) if name != service.name],
+        rules=settings.service,
+        carry=carry,
+    )
 
 
 def _await_topics(settings: Settings, streams: Sequence[Stream], finished: Callable[[], bool]) -> None:

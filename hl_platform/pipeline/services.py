@@ -22,12 +22,16 @@ class Service(NamedTuple):
     streams: tuple[Stream, ...]
 
 
+def plan_bridge_names(settings: Settings) -> list[str]:
+    """The names of the bridges that should be running."""
+    n = settings.bridge.instances
+    return ["bridge"] if n == 1 else [f"bridge-{number}" for number in range(1, n + 1)]
+
+
 def plan_services(settings: Settings, streams: Mapping[str, Stream]) -> list[Service]:
     """The bridges and sinks that should be running."""
     every = tuple(streams.values())
-    n = settings.bridge.instances
-    names = ["bridge"] if n == 1 else [f"bridge-{number}" for number in range(1, n + 1)]
-    bridges = [Service(name, "bridge", every) for name in names]
+    bridges = [Service(name, "bridge", every) for name in plan_bridge_names(settings)]
     if settings.sink.layout == "together":
         return [*bridges, Service("sink", "sink", every)]
     return [*bridges, *(Service(f"sink-{stream.name}", "sink", (stream,)) for stream in every)]

@@ -80,6 +80,22 @@ class LeaseKeeper:
             stop.wait(0.1)
         return False
 
+    def acquire_if_free(self) -> bool:
+        """Takes the lease if nobody alive holds it, and asks nobody to stop; returns whether it is held.
+
+        Raises:
+            TransientError: the database cannot be reached now.
+        """
+        taken = False
+        try:
+            taken = self._lease.try_acquire(ask=False)
+            if taken:
+                self._thread.start()
+        finally:
+            if not taken:
+                self._lease.close()
+        return taken
+
     def release(self) -> None:
         """Writes the last counts and ends the lease. Never raises: the work is done either way."""
         self._finish.set()

@@ -17,6 +17,14 @@ select run_id, host, pid, extract(epoch from acquired_at)::float8 as acquired_at
 from hl.leases where service = %(service)s
 """
 
+READ_LEASES_OF_STAGE = """
+-- read_leases_of_stage: the leases of all services of a stage, as read_lease shows one
+select service, run_id, host, pid, extract(epoch from acquired_at)::float8,
+       extract(epoch from beat_at)::float8, extract(epoch from released_at)::float8,
+       stop_requested_at is not null
+from hl.leases where stage = %(stage)s
+"""
+
 # After a crash of one of its processes PostgreSQL recovers without a new postmaster, but its statistics begin
 # anew (since version 15); after a clean restart the statistics are kept, but the postmaster is new.
 READ_CLOCK = """
@@ -89,6 +97,12 @@ class LeaseReader:
         """The lease of a service; None if nobody ever ran it."""
         with translated(), self._conn.cursor(row_factory=class_row(LeaseRow)) as cursor:
             return cursor.execute(READ_LEASE, {"service": service}).fetchone()
+
+    def leases(self, stage: str) -> dict[str, LeaseRow]:
+        """The leases of a stage, by service."""
+        with translated():
+            rows = self._conn.execute(READ_LEASES_OF_STAGE, {"stage": stage}).fetchall()
+        return {service: LeaseRow(*values) for service, *values in rows}
 
     def clock(self) -> DatabaseClock:
         """What time it is."""

@@ -136,11 +136,12 @@ class Lease:
         """The epoch held; 0 before the first `try_acquire` that succeeded."""
         return self._epoch
 
-    def try_acquire(self, *, force: bool = False) -> bool:
+    def try_acquire(self, *, force: bool = False, ask: bool = True) -> bool:
         """Takes the lease if nobody alive holds it; otherwise asks the holder to stop and returns False.
 
         Args:
             force: take it from a living holder too, which is fenced off thereby.
+            ask: False leaves a living holder alone.
 
         Raises:
             TransientError: the database cannot be reached now.
@@ -159,7 +160,8 @@ class Lease:
         with self._transaction() as conn:
             row = conn.execute(TAKE_LEASE, values).fetchone()
             if row is None:
-                conn.execute(REQUEST_STOP, values)
+                if ask:
+                    conn.execute(REQUEST_STOP, values)
                 return False
             conn.execute(SETTLE_ACCOUNTS, values)
             counts = conn.execute(READ_ACCOUNTS, values).fetchall()

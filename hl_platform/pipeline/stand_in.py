@@ -1,0 +1,130 @@
+"""Stands in for a bridge that is gone, so that what the broker gives to its session reaches Kafka all the same.
+
+Bridges that share a subscription have an MQTT session each, and a broker may go on giving a session its share
+while nobody reads it (Mosquitto does; shared subscriptions of MQTT 5.0, 4.8.2, leave it open). So each bridge
+watches the leases of the others and takes the one that is free for too long, in a thread: with the lease go the
+client id and thereby the session, with everything in it that was never acknowledged.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+import structlog
+
+from hl_platform.adapters.postgres.lease_reader import DatabaseClock, LeaseReader, LeaseRow
+from hl_platform.core.errors import HlError
+from hl_platform.core.settings import ServiceSettings
+
+log = structlog.get_logger()
+
+POLL_S = 0.5
+# On top of the age at which the sensor replaces a dead service: that takes 3 to 6 s from the kill, and where it
+# succeeds nobody need stand in.
+PATIENCE_S = 2.0
+# After an outage of the database every heartbeat looks old until its service has connected again.
+OUTAGE_GRACE_S = 10.0
+# Between two attempts of which the first failed, by an outage of the broker or a refusal.
+RETRY_S = 10.0
+
+Carry = Callable[[str, threading.Event], None]
+
+
+def plan_stand_ins(
+    siblings: Iterable[str], leases: Mapping[str, LeaseRow], clock: DatabaseClock, rules: ServiceSettings
+) -> list[str]:
+    """The siblings that nobody runs: dead, hung or ended, also when a person ended them.
+
+    Args:
+        siblings: names of the other bridges that should be running.
+        leases: of bridges, by name.
+        clock: the database's.
+        rules: heartbeat and staleness.
+
+    Guarantee: names none that never ran: it has no session. A living holder is never named, nor anyone while
+    heartbeats are old because the database was away.
+    """
+    free_after_s = rules.stale_after_s + PATIENCE_S
+    if clock.now - clock.up_since <= free_after_s + OUTAGE_GRACE_S:
+        return []
+    return [
+        name for name in siblings if name in leases and clock.now - _last_seen_at(leases[name]) > free_after_s
+    ]
+
+
+def _last_seen_at(lease: LeaseRow) -> float:
+    return max(lease.beat_at, lease.released_at or 0.0)
+
+
+class SiblingWatch:
+    """Runs the services of dead siblings in threads of this process until their own processes are back.
+
+    Args:
+        url: of the database.
+        host: the service that does this, for the log.
+        siblings: names of the others.
+        rules: heartbeat and staleness.
+        carry: takes the lease of a service if it is free, runs it until asked through that lease, or until the
+            event is set, and stands in for nobody.
+
+    Guarantee: where several want to stand in, the lease lets one. When `run` returns, all stand-ins have ended.
+    """
+
+    def __init__(
+        self, *, url: str, host: str, siblings: Iterable[str], rules: ServiceSettings, carry: Carry
+    ) -> None:
+        self._url = url
+        self._host = host
+        self._siblings = tuple(siblings)
+        self._rules = rules
+        self._carry = carry
+        self._stop = threading.Event()
+        self._threads: dict[str, threading.Thread] = {}
+        self._not_before: dict[str, float] = {}
+
+    def run(self) -> None:
+        """Watches until `stop`. An outage of the database is waited out: without it nobody can take a lease."""
+        try:
+            while not self._stop.wait(POLL_S):
+                try:
+                    self._watch()
+                except HlError as exc:
+                    # Never our own service's end.
+                    log.warning("sibling_watch_interrupted", host=self._host, error=str(exc))
+        finally:
+            for thread in self._threads.values():
+                thread.join()
+
+    def stop(self) -> None:
+        """Ends `run` and every stand-in after a flush. Any thread."""
+        self._stop.set()
+
+    def _watch(self) -> None:
+        with LeaseReader(self._url) as reader:
+            while not self._stop.wait(POLL_S):
+                for name in plan_stand_ins(
+                    self._siblings, reader.leases("bridge"), reader.clock(), self._rules
+                ):
+                    self._stand_in(name)
+
+    def _stand_in(self, name: str) -> None:
+        running = self._threads.get(name)
+        if (running and running.is_alive()) or time.monotonic() < self._not_before.get(name, 0.0):
+            return
+        thread = threading.Thread(target=self._run, args=(name,), name=f"stand-in-{name}", daemon=True)
+        self._threads[name] = thread
+        thread.start()
+
+    def _run(self, name: str) -> None:
+        log.warning("stand_in_begins", service=name, host=self._host)
+        try:
+            self._carry(name, self._stop)
+        except HlError as exc:
+            # Our own service goes on; what the sibling holds stays at the broker meanwhile.
+            self._not_before[name] = time.monotonic() + RETRY_S
+            log.error("stand_in_failed", service=name, host=self._host, error=str(exc))  # noqa: TRY400
+        except Exception:
+            self._not_before[name] = time.monotonic() + RETRY_S
+            log.exception("stand_in_failed", service=name, host=self._host)
+        else:
+            log.info("stand_in_ended", service=name, host=self._host)
