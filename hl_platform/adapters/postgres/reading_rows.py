@@ -63,8 +63,14 @@ where attrelid = to_regclass(%(table)s) and atttypid = any(array['int2', 'int4']
 NUMERIC_VALUE_OUT_OF_RANGE = "22003"
 LARGEST = {"smallint": 2**15 - 1, "integer": 2**31 - 1}
 
-# What would be checked at commit is checked at once, or a trial could not see it.
-BEGIN_TRIAL = "set constraints all immediate; savepoint kept"
+# The index makes the cost of a try depend on its own rows only; it goes with the rollback. What would be checked
+# at commit is checked at once, or a trial could not see it.
+BEGIN_TRIAL = """
+-- begin_trial: what is done from here on can be undone try by try
+create index on {stage} (n);
+set constraints all immediate;
+savepoint kept
+"""
 KEEP = "release savepoint kept; savepoint kept"
 UNDO = "rollback to savepoint kept"
 
@@ -92,6 +98,7 @@ class ReadingRows:
             for name, field in zip(names, stream.fields, strict=True)
         ]
         self._stage = sql.SQL(STAGE).format(stage=stage, typed=sql.SQL(", ").join(typed))
+        self._begin_trial = sql.SQL(BEGIN_TRIAL).format(stage=stage)
         self._copy = sql.SQL(COPY).format(stage=stage, columns=columns)
         self._upsert = sql.SQL(UPSERT).format(
             table=sql.Identifier(stream.table),
@@ -115,7 +122,7 @@ class ReadingRows:
     ) -> list[tuple[int, PoisonRecordError]]:
         """Which readings the table rejects; those it accepts are written, for the caller to roll back."""
         n = len(readings)
-        conn.execute(BEGIN_TRIAL)
+        conn.execute(self._begin_trial)
         staged = _fault_of(conn, lambda: self._fill_stage(conn, readings, 0, n)) is None
 
         def attempt(start: int, end: int) -> PoisonRecordError | None:
