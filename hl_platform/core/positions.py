@@ -36,11 +36,6 @@ class Claim(NamedTuple):
     leader_epoch: int | None = None
     topic_id: UUID | None = None
 
-    @property
-    def reached(self) -> Reached:
-        """The place without the right."""
-        return Reached(self.next_offset, self.leader_epoch)
-
     def moved_to(self, reached: Reached) -> "Claim":
         """The same right, at another place."""
         return self._replace(next_offset=reached.next_offset, leader_epoch=reached.leader_epoch)
@@ -53,7 +48,7 @@ class PartitionLog(NamedTuple):
         topic_id: of the topic; None where the cluster does not say.
         low: the first offset that is still there.
         high: the next that will be given.
-        diverged: whether Kafka said that the record before our offset is not the one we read.
+        diverged: whether the offset is known not to follow what we read, wherever the log ends by now.
     """
 
     topic_id: UUID | None
@@ -92,12 +87,6 @@ def plan_start(kafka_partition: int, claim: Claim, log: PartitionLog) -> Start |
             f"what the old topic held from offset {claim.next_offset} on is gone."
         )
         return Start(log.low, log.low, "topic_recreated", message)
-    if log.diverged or claim.next_offset > log.high:
-        message = (
-            f"{place}: Kafka has lost records that it had confirmed; its end is {log.high}, and we were at "
-            f"offset {claim.next_offset}. Read again from offset {log.low}; what is stored stays as it is."
-        )
-        return Start(log.low, 0, "log_truncated", message)
     if claim.next_offset < log.low:
         n_dropped = log.low - claim.next_offset
         message = (
@@ -105,4 +94,10 @@ def plan_start(kafka_partition: int, claim: Claim, log: PartitionLog) -> Start |
             "Kafka's retention before they were stored. Raise HL_KAFKA__RETENTION_DAYS."
         )
         return Start(log.low, n_dropped, "records_expired", message)
+    if log.diverged or claim.next_offset > log.high:
+        message = (
+            f"{place}: Kafka has lost records that it had confirmed; its end is {log.high}, and we were at "
+            f"offset {claim.next_offset}. Read again from offset {log.low}; what is stored stays as it is."
+        )
+        return Start(log.low, 0, "log_truncated", message)
     return None

@@ -39,7 +39,7 @@ class Positions:
         self._store = store
         self._stats = stats
         self._assigned: Sequence[int] = ()
-        # Partitions of which Kafka says that what we read there is gone.
+        # Partitions whose records are not those that we read.
         self._diverged: set[int] = set()
         self._must_claim = False
         self._checked_at = time.monotonic()
@@ -51,12 +51,19 @@ class Positions:
 
     def unwritten(self, records: Sequence[Record]) -> list[Record]:
         """Those of the records that are ours to write and are not written yet."""
-        return [
-            record
-            for record in records
-            if record.kafka_partition in self.claims
-            and record.offset >= self.claims[record.kafka_partition].next_offset
-        ]
+        mine = []
+        for record in records:
+            claim = self.claims.get(record.kafka_partition)
+            if claim is None:
+                continue
+            if record.offset >= claim.next_offset:
+                mine.append(record)
+            elif _is_another(record, claim):
+                # What follows it is not what follows the record that we read.
+                self._diverged.add(record.kafka_partition)
+                del self.claims[record.kafka_partition]
+                self._must_claim = True
+        return mine
 
     def refresh(self) -> None:
         """Asks the database where the claims stand, after an error that does not tell.
@@ -91,7 +98,7 @@ class Positions:
             self._assigned, self._diverged, self._must_claim = assigned, set(), True
         lost = self._consumer.take_lost_positions()
         if lost:
-            self._diverged |= {partition for partition, diverged in lost.items() if diverged}
+            self._diverged |= lost
             self._must_claim = True
         return self._must_claim or self._is_another_topic()
 
@@ -103,13 +110,16 @@ class Positions:
             TransientError: Kafka or the database is away; call again.
         """
         topic_id = self._consumer.topic_id()
-        claims = {}
+        claims, offsets = {}, {}
         for partition in self._assigned:
             low, high = self._consumer.watermarks(partition)
             found = PartitionLog(topic_id, low, high, partition in self._diverged)
-            claims[partition] = self._claim(partition, found)
+            claims[partition] = claim = self._claim(partition, found)
+            # From the record before, if there is one whose leader epoch we know: `unwritten` compares it.
+            n_back = 1 if claim.leader_epoch is not None and claim.next_offset > low else 0
+            offsets[partition] = claim.next_offset - n_back
         self.claims = claims
-        self._consumer.start_at({partition: claim.reached for partition, claim in claims.items()})
+        self._consumer.start_at(offsets)
         self._diverged, self._must_claim = set(), False
         log.info("partitions_claimed", stream=self._stream.name, claims=claims)
 
@@ -141,3 +151,12 @@ class Positions:
         except TransientError:
             return False
         return any(topic_id is not None and claim.topic_id != topic_id for claim in self.claims.values())
+
+
+def _is_another(record: Record, claim: Claim) -> bool:
+    # Appended by another leader than the one whose record we read at this offset: that one was lost.
+    return (
+        record.offset == claim.next_offset - 1
+        and None not in {record.leader_epoch, claim.leader_epoch}
+        and record.leader_epoch != claim.leader_epoch
+    )

@@ -12,7 +12,6 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from hl_platform.adapters.kafka.config import Setting, admin_client, client_config
 from hl_platform.adapters.kafka.errors import passes, translate
 from hl_platform.core.dead_letters import REPLAY_OF
-from hl_platform.core.positions import Reached
 from hl_platform.core.settings import KafkaSettings
 
 log = structlog.get_logger()
@@ -28,7 +27,8 @@ SESSION_TIMEOUT_MS = 6_000
 # Before a member that Kafka has shut out joins again. A real successor has the lease, which ends us within two
 # heartbeats: this pause keeps us from shutting it out in turn.
 REJOIN_AFTER_S = 1.0
-# Kafka does not have the position that we are at, or has another record before it than we read.
+# Kafka does not have the position that we are at, or librdkafka has noticed by the leader epoch that the record
+# before it is not the one we read (Apache KIP-320; it says _AUTO_OFFSET_RESET in both cases).
 POSITION_LOST = frozenset(
     {
         KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001 - the library's public names begin with an underscore
@@ -76,7 +76,7 @@ class GroupConsumer:
         self._config = _consumer_config(kafka, group, member)
         self._assigned: list[int] | None = None
         self._paused = False
-        self._lost: dict[int, bool] = {}
+        self._lost: set[int] = set()
         self._admin = admin_client(kafka, f"{member}-topic")
         self._consumer = self._join()
 
@@ -85,29 +85,18 @@ class GroupConsumer:
         assigned, self._assigned = self._assigned, None
         return assigned
 
-    def take_lost_positions(self) -> dict[int, bool]:
-        """The partitions whose position Kafka did not have, since the last call. Answer with `start_at`.
-
-        Returns:
-            By partition, whether the record before the position is another one than we read.
-        """
-        lost, self._lost = self._lost, {}
+    def take_lost_positions(self) -> set[int]:
+        """The partitions whose position Kafka did not have, since the last call. Answer with `start_at`."""
+        lost, self._lost = self._lost, set()
         return lost
 
-    def start_at(self, reached: Mapping[int, Reached]) -> None:
-        """Begins to read the given partitions at the given places, and only those.
-
-        A leader epoch makes Kafka say whether the record before is still the one we read (Apache KIP-320).
-        """
-        places = [
-            # -1 is librdkafka's way to say that an epoch is not known.
-            TopicPartition(self._topic, partition, place.next_offset, leader_epoch=_known(place.leader_epoch))
-            for partition, place in reached.items()
-        ]
+    def start_at(self, offsets: Mapping[int, int]) -> None:
+        """Begins to read the given partitions at the given offsets, and only those."""
+        places = [TopicPartition(self._topic, partition, offset) for partition, offset in offsets.items()]
         # librdkafka keeps a partition paused through every assignment, also one that was ours long ago.
         self._consumer.resume(places)
         self._consumer.assign(places)
-        self._lost, self._paused = {}, False
+        self._lost, self._paused = set(), False
 
     def pause(self) -> None:
         """Reads nothing until `resume` or `start_at`. `consume` goes on keeping up our membership."""
@@ -199,7 +188,7 @@ class GroupConsumer:
         log.warning("group_member_shut_out", kafka_topic=self._topic, error=error.str(), code=error.name())
         self._consumer.close()
         time.sleep(REJOIN_AFTER_S)
-        self._assigned, self._lost, self._paused = None, {}, False
+        self._assigned, self._lost, self._paused = None, set(), False
         self._consumer = self._join()
 
     def _note(self, error: KafkaError, kafka_partition: int | None) -> None:
@@ -207,7 +196,7 @@ class GroupConsumer:
             log.warning(
                 "position_lost", kafka_partition=kafka_partition, error=error.str(), code=error.name()
             )
-            self._lost[kafka_partition] = error.code() == KafkaError._LOG_TRUNCATION  # noqa: SLF001
+            self._lost.add(kafka_partition)
         elif passes(error):
             log.warning("kafka_away", error=error.str())
         else:
@@ -256,10 +245,6 @@ def _record_of(message: Message) -> Record:
         message.leader_epoch(),
         _replay_of(message),
     )
-
-
-def _known(leader_epoch: int | None) -> int:
-    return -1 if leader_epoch is None else leader_epoch
 
 
 def _replay_of(message: Message) -> str | None:
