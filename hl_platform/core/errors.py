@@ -3,6 +3,7 @@
 HlError
   ConfigError          stop at start-up, exit code 2, never retried
   TransientError       an outage: back off with jitter and wait; never a dead letter
+    DatabaseAwayError  PostgreSQL cannot be reached, or cannot write now
     BackpressureError  the other side asks us to slow down
   PoisonRecordError    a record's own fault: dead letter, then advance
   FencedError          a newer instance holds the lease: stop quietly
@@ -20,6 +21,10 @@ class ConfigError(HlError):
 
 class TransientError(HlError):
     """An outage of an outside system. Wait and try again; the data is not at fault."""
+
+
+class DatabaseAwayError(TransientError):
+    """PostgreSQL cannot be reached, or cannot do now what it is asked. Its data is not at fault, nor ours."""
 
 
 class BackpressureError(TransientError):

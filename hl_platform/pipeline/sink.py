@@ -32,6 +32,7 @@ from hl_platform.core.streams import Stream
 from hl_platform.pipeline.batch import Item, decode_item
 from hl_platform.pipeline.batch_writer import MAX_TRIES, BatchWriter
 from hl_platform.pipeline.breaker import PROBE_EVERY_S, Breaker
+from hl_platform.pipeline.outage import Outage
 from hl_platform.pipeline.positions import Positions
 
 log = structlog.get_logger()
@@ -74,6 +75,7 @@ class StreamSink:
         self._stats = stats
         self._now = now
         self._positions = Positions(stream, consumer, store, stats)
+        self._outage = Outage(stream.name, stats, now)
         self._breaker = Breaker(sink.breaker_share)
         self._stop = threading.Event()
         self._writer = BatchWriter(
@@ -152,7 +154,7 @@ class StreamSink:
             try:
                 work()
             except TransientError as exc:
-                log.warning("outage", stream=self._stream.name, error=str(exc))
+                self._outage.met(exc)
                 if self._stop.wait(backoff.next_s()):
                     # Not written: the successor reads it again.
                     return
@@ -166,6 +168,7 @@ class StreamSink:
                 self._store.close()
                 self._refresh()
             else:
+                self._outage.over()
                 return
 
     def _refresh(self) -> None:

@@ -1,5 +1,8 @@
 """Connections that notice a dead server and speak UTC."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -14,10 +17,26 @@ KEEPALIVE = {
     "tcp_user_timeout": 15_000,
 }
 CONNECT_TIMEOUT_S = 5
+NONE: Mapping[str, str] = MappingProxyType({})
+
+# For a connection whose transactions lock rows that others need. The server ends what a stopped or vanished
+# process has left open; waiting for a lock is an outage, to be said and tried again, and no hang.
+WRITER = {
+    "idle_in_transaction_session_timeout": "5s",
+    "lock_timeout": "10s",
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+}
 
 
-def connection_string(url: str, *, application_name: str) -> str:
+def connection_string(url: str, *, application_name: str, parameters: Mapping[str, str] = NONE) -> str:
     """The url with what every connection of ours has: a name, UTC, keep-alives and a time-out.
+
+    Args:
+        url: postgresql://user:password@host:port/database.
+        application_name: shown in pg_stat_activity.
+        parameters: of the server, for this session.
 
     Raises:
         ConfigError: the url is not one of PostgreSQL's. The message does not repeat it: it holds a password.
@@ -29,23 +48,27 @@ def connection_string(url: str, *, application_name: str) -> str:
         # Not chained: libpq's message would quote the password.
         raise ConfigError(msg) from None
     defaults = {"connect_timeout": CONNECT_TIMEOUT_S, **KEEPALIVE, **given}
-    options = f"{given.get('options') or ''} -c timezone=UTC".strip()
+    chosen = [f"-c {name}={value}" for name, value in {"timezone": "UTC", **parameters}.items()]
+    options = " ".join([str(given.get("options") or ""), *chosen]).strip()
     return make_conninfo("", **{**defaults, "application_name": application_name, "options": options})
 
 
-def connect(url: str, *, application_name: str, autocommit: bool = True) -> psycopg.Connection:
+def connect(
+    url: str, *, application_name: str, autocommit: bool = True, parameters: Mapping[str, str] = NONE
+) -> psycopg.Connection:
     """An open connection.
 
     Args:
         url: postgresql://user:password@host:port/database.
         application_name: shown in pg_stat_activity.
         autocommit: False to have every statement open a transaction.
+        parameters: of the server, for this session, such as `WRITER`.
 
     Raises:
         TransientError: the server cannot be reached now, or refuses us. libpq gives no code for a refusal, so a
             wrong password looks like an outage: it is waited out, and its text is in the log at every try.
         ConfigError: the url is not one.
     """
-    conninfo = connection_string(url, application_name=application_name)
+    conninfo = connection_string(url, application_name=application_name, parameters=parameters)
     with translated():
         return psycopg.connect(conninfo, autocommit=autocommit)

@@ -2,7 +2,7 @@
 
 | SQLSTATE class | meaning | becomes |
 |---|---|---|
-| none, 08, 40, 53, 55, 57, 25006 | connection, rollback, resources, lock, shutdown, standby | TransientError |
+| none, 08, 40, 53, 55, 57, 25006, 25P03 | outage, lock, standby, idle too long | DatabaseAwayError |
 | 22, 23 | the data | PoisonRecordError |
 | 28, 3D, 42 | user, database, missing table or right | ConfigError |
 | any other | unknown | InvariantError: stop, never discard |
@@ -13,11 +13,12 @@ from contextlib import contextmanager
 
 import psycopg
 
-from hl_platform.core.errors import ConfigError, HlError, InvariantError, PoisonRecordError, TransientError
+from hl_platform.core.errors import ConfigError, DatabaseAwayError, HlError, InvariantError, PoisonRecordError
 
 TRANSIENT_CLASSES = ("08", "40", "53", "55", "57")
-# read_only_sql_transaction: what a primary that became a standby answers until we reconnect.
-TRANSIENT_CODES = ("25006",)
+# read_only_sql_transaction: what a standby answers, or a primary that became one.
+# idle_in_transaction_session_timeout: we were stopped in the middle of a transaction, and the server ended it.
+TRANSIENT_CODES = ("25006", "25P03")
 DATA_CLASSES = ("22", "23")
 CONFIG_CLASSES = ("28", "3D", "42")
 
@@ -32,9 +33,9 @@ def translate(error: psycopg.Error) -> HlError:
         data = isinstance(error, psycopg.DataError)
         if data:
             return PoisonRecordError("not_storable", text)
-        return TransientError(text) if broken else InvariantError(text)
+        return DatabaseAwayError(text) if broken else InvariantError(text)
     if code.startswith(TRANSIENT_CLASSES) or code in TRANSIENT_CODES:
-        return TransientError(f"{text} (SQLSTATE {code})")
+        return DatabaseAwayError(f"{text} (SQLSTATE {code})")
     if code.startswith(DATA_CLASSES):
         column = error.diag.column_name or error.diag.constraint_name
         return PoisonRecordError(f"sqlstate_{code.lower()}", text, sqlstate=code, column=column)

@@ -112,10 +112,13 @@ class ReadingRows:
         """Prepares a connection for the other methods."""
         conn.execute(self._stage)
 
-    def write(self, conn: psycopg.Connection, readings: Sequence[Reading]) -> Written:
-        """Writes a batch."""
+    def stage(self, conn: psycopg.Connection, readings: Sequence[Reading]) -> None:
+        """Brings a batch to the server. Locks nothing that others need."""
         self._fill_stage(conn, readings, 0, len(readings))
-        return self._move(conn, 0, len(readings))
+
+    def write(self, conn: psycopg.Connection, n_readings: int) -> Written:
+        """Writes a batch of that size that was staged in the same transaction."""
+        return self._move(conn, 0, n_readings)
 
     def find_rejected(
         self, conn: psycopg.Connection, readings: Sequence[Reading]

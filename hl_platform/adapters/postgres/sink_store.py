@@ -8,7 +8,7 @@ from uuid import UUID
 import psycopg
 import structlog
 
-from hl_platform.adapters.postgres.connection import connect
+from hl_platform.adapters.postgres.connection import WRITER, connect
 from hl_platform.adapters.postgres.errors import translated
 from hl_platform.adapters.postgres.offset_store import OffsetStore
 from hl_platform.adapters.postgres.reading_rows import ReadingRows, Written
@@ -108,9 +108,13 @@ class SinkStore:
             conn = self._connected()
             self._ensure_partitions(conn, readings)
             with conn.transaction():
+                # First what takes time: the server does not end a transaction that waits for its client's copy,
+                # so a process that is stopped there must not hold the rows that its successor claims.
+                if readings:
+                    self._rows.stage(conn, readings)
                 self._offsets.advance(conn, claims, reached)
                 if readings:
-                    written = self._rows.write(conn, readings)
+                    written = self._rows.write(conn, len(readings))
                     account.forwarded += written.inserted
                     account.corrected += written.corrected
                     account.duplicates += len(readings) - written.inserted - written.corrected
@@ -144,8 +148,15 @@ class SinkStore:
 
     def _connected(self) -> psycopg.Connection:
         if self._conn is None or self._conn.closed:
-            self._conn = connect(self._url, application_name=f"hl-{self._service}-{self._stream.name}")
-            self._rows.make_stage(self._conn)
+            name = f"hl-{self._service}-{self._stream.name}"
+            conn = connect(self._url, application_name=name, parameters=WRITER)
+            try:
+                self._rows.make_stage(conn)
+            except psycopg.Error:
+                # Read-only, perhaps. Without its stage it is of no use later either.
+                conn.close()
+                raise
+            self._conn = conn
             # Somebody may have dropped partitions while we were away.
             self._days.clear()
         return self._conn
