@@ -1,0 +1,64 @@
+"""The fault matrix: `make chaos`, `make chaos ARGS="--only sink/kill --seed 3"`, `make chaos ARGS="kills --n 100"`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.faults.chaos import kills, report
+from tests.faults.chaos.matrix import Cell, plan_cells
+from tests.faults.chaos.runner import run_cells
+
+RESULTS = Path(__file__).with_name("results")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs what is asked for; 1 when anything is not exactly as it should be."""
+    arguments = _parse(argv)
+    console = Console(width=150)
+    RESULTS.mkdir(exist_ok=True)
+    if arguments.what == "kills":
+        return kills.main(arguments, console, RESULTS)
+    cells = [cell for cell in plan_cells() if _is_wanted(cell, arguments.only)]
+    if not cells:
+        console.print(f"No cell's name contains {' and '.join(arguments.only)}; --list shows them.")
+        return 2
+    if arguments.list:
+        console.print("\n".join(cell.name for cell in cells))
+        return 0
+    outcomes = []
+    try:
+        for outcome in run_cells(cells, arguments.seed, arguments.jobs, RESULTS):
+            outcomes.append(outcome)
+            console.print(report.line(outcome, len(outcomes), len(cells)), highlight=False, soft_wrap=True)
+    except KeyboardInterrupt:
+        console.print("stopped; what has ended so far:")
+    console.print(report.table(outcomes))
+    report.write(RESULTS / "matrix.json", outcomes, arguments.seed)
+    n_passed = sum(outcome.passed for outcome in outcomes)
+    console.print(f"{n_passed} of {len(cells)} cells passed, seed {arguments.seed}")
+    return 0 if n_passed == len(cells) else 1
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.chaos", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=("matrix", "kills"), default="matrix")
+    parser.add_argument("--seed", type=int, default=1, help="same seed, same load and same places")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="TEXT", help="cells whose names contain it; repeatable"
+    )
+    parser.add_argument("--list", action="store_true", help="show the cells' names and end")
+    parser.add_argument("--jobs", type=int, default=2, help="cells at a time, each on servers of its own")
+    parser.add_argument("--n", type=int, default=100, help="kills: how many")
+    parser.add_argument("--rate", type=int, default=2_000, help="kills: readings per second")
+    return parser.parse_args(argv)
+
+
+def _is_wanted(cell: Cell, only: Sequence[str]) -> bool:
+    return all(text in cell.name for text in only)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

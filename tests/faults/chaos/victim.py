@@ -1,0 +1,149 @@
+"""A bridge or sink as a process that stands still at a named point of its protocol until its parent says go on.
+
+`python -m tests.faults.chaos.victim <service> <streams> [<step> <passage> <fd to say> <fd to hear>]`
+
+The real objects run; what they are given is a subclass that passes each point on its way. All points are here.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from hl_platform.adapters.kafka.consumer import GroupConsumer, Record
+from hl_platform.adapters.kafka.producer import KafkaProducer
+from hl_platform.adapters.mqtt.session import MqttMessage, PahoSession, Token
+from hl_platform.adapters.postgres.sink_store import SinkStore
+from hl_platform.core.accounts import Account
+from hl_platform.core.settings import load_settings
+from hl_platform.core.streams import Stream
+from hl_platform.pipeline import run_service
+from hl_platform.pipeline.services import Service
+
+
+class Gate:
+    """Lets everything pass but one passage of one step.
+
+    Args:
+        step: which; an empty one is none.
+        passage: which of its passages, from 1.
+        say: file descriptor that gets a byte when it is reached.
+        hear: file descriptor that the byte to go on comes from.
+    """
+
+    def __init__(self, step: str = "", passage: int = 0, say: int = -1, hear: int = -1) -> None:
+        self._step, self._left, self._say, self._hear = step, passage, say, hear
+        self._lock = threading.Lock()
+
+    def reach(self, step: str) -> None:
+        """Stands still if this is the passage."""
+        if step != self._step:
+            return
+        with self._lock:
+            self._left -= 1
+            is_it = self._left == 0
+        if is_it:
+            os.write(self._say, b".")
+            os.read(self._hear, 1)
+
+
+gate = Gate()
+
+
+class Session(PahoSession):
+    """Passes `received`, `delivered` and `acknowledged`."""
+
+    def start(self, on_message: Callable[[MqttMessage], None]) -> None:
+        """See MqttSession."""
+
+        def received(message: MqttMessage) -> None:
+            gate.reach("received")
+            on_message(message)
+
+        super().start(received)
+
+    def settle(self, token: Token) -> None:
+        """See MqttSession."""
+        gate.reach("delivered")
+        super().settle(token)
+        # Handed to paho's thread, which writes to the socket.
+        while self._client.want_write() and self._client.is_connected():
+            time.sleep(0.001)
+        gate.reach("acknowledged")
+
+
+class Producer(KafkaProducer):
+    """Passes `queued`."""
+
+    def send(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - whatever the original takes
+        """See KafkaProducer."""
+        super().send(*arguments, **named)
+        gate.reach("queued")
+
+
+class Consumer(GroupConsumer):
+    """Passes `claimed`, `read` and `shown`."""
+
+    def start_at(self, next_offsets: Mapping[int, Any]) -> None:
+        """See GroupConsumer."""
+        gate.reach("claimed")
+        super().start_at(next_offsets)
+
+    def consume(self, max_records: int, max_age_s: float) -> list[Record]:
+        """See GroupConsumer."""
+        records = super().consume(max_records, max_age_s)
+        if records:
+            gate.reach("read")
+        return records
+
+    def show_position(self, next_offsets: Mapping[int, int]) -> None:
+        """See GroupConsumer."""
+        super().show_position(next_offsets)
+        gate.reach("shown")
+
+
+class Store(SinkStore):
+    """Passes `rejected`, `advanced`, `written` and `committed`."""
+
+    def write(self, readings: Sequence[Any], claims: Any, next_offsets: Any, account: Account) -> Any:  # noqa: ANN401
+        """See SinkStore."""
+        if account.dead_lettered:
+            gate.reach("rejected")
+        written = super().write(readings, claims, next_offsets, account)
+        gate.reach("committed")
+        return written
+
+    def _advance(self, *arguments: Any) -> None:  # noqa: ANN401
+        super()._advance(*arguments)
+        gate.reach("advanced")
+
+    def _add_to_account(self, account: Account) -> None:
+        super()._add_to_account(account)
+        gate.reach("written")
+
+
+def main(name: str, streams: str, *stop_at: str) -> None:
+    """Runs a service for as long as it lives."""
+    global gate  # noqa: PLW0603 - one per process
+    if stop_at:
+        step, passage, say, hear = stop_at
+        gate = Gate(step, int(passage), int(say), int(hear))
+    made: Any = run_service
+    made.PahoSession, made.KafkaProducer, made.GroupConsumer, made.SinkStore = (
+        Session,
+        Producer,
+        Consumer,
+        Store,
+    )
+    service = Service(name, name.partition("-")[0], msgspec.json.decode(streams, type=tuple[Stream, ...]))
+    report = run_service.run_service(load_settings(os.environ), service, "", threading.Event())
+    # Said for the parent, who wants to know why it ended.
+    sys.stdout.write(f"ended: {report.reason}\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
