@@ -181,15 +181,19 @@ class Home:
             }
         )
         try:
-            found: list[Message] = []
             metadata = consumer.list_topics(kafka_topic, timeout=PATIENCE_S)
-            for partition in metadata.topics[kafka_topic].partitions:
-                low, high = consumer.get_watermark_offsets(
-                    TopicPartition(kafka_topic, partition), timeout=PATIENCE_S
-                )
-                consumer.assign([TopicPartition(kafka_topic, partition, low)])
-                found += [consumer.consume(1, timeout=PATIENCE_S)[0] for _ in range(high - low)]
-            return found
+            places = [
+                TopicPartition(kafka_topic, partition)
+                for partition in metadata.topics[kafka_topic].partitions
+            ]
+            ranges = [consumer.get_watermark_offsets(place, timeout=PATIENCE_S) for place in places]
+            for place, (low, _) in zip(places, ranges, strict=True):
+                place.offset = low
+            # All at once: a consumer that is given one partition after the other waits half a second for each.
+            consumer.assign(places)
+            n_records = sum(high - low for low, high in ranges)
+            found = [consumer.consume(1, timeout=PATIENCE_S)[0] for _ in range(n_records)]
+            return sorted(found, key=lambda message: (message.partition() or 0, message.offset() or 0))
         finally:
             consumer.close()
 

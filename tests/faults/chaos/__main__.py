@@ -1,10 +1,12 @@
 """The fault matrix: `make chaos`, `make chaos ARGS="--only sink/kill --seed 3"`, `make chaos ARGS="kills --n 100"`."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import structlog
 from rich.console import Console
 
 from tests.faults.chaos import kills, report
@@ -19,6 +21,8 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parse(argv)
     console = Console(width=150)
     RESULTS.mkdir(exist_ok=True)
+    # What goes on inside the services is in their logs.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     if arguments.what == "kills":
         return kills.main(arguments, console, RESULTS)
     cells = [cell for cell in plan_cells() if _is_wanted(cell, arguments.only)]

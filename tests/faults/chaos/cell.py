@@ -218,8 +218,6 @@ class Experiment:
     def _await_recovery(self) -> None:
         # Not longer than patience, and never a verdict of its own: what is still wrong then is said as it is.
         try:
-            self._household.await_true(
-                "recovery", lambda: not self._expected.wrong_rows() and not self._expected.wrong_accounts()
-            )
+            self._household.await_true("recovery", self._expected.is_done)
         except NotAsPlannedError as exc:
             self._outcome.faults.append(str(exc))

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import msgspec
+from confluent_kafka import Message as KafkaMessage
 
 from hl_platform.core.dead_letters import DeadLetter
 from tests.home import Home, reading
@@ -108,10 +109,10 @@ def expected_order(messages: Iterable[Message]) -> dict[str, list[int]]:
     return {device: list(seqs) for device, seqs in found.items()}
 
 
-def order_on_kafka(home: Home) -> dict[str, list[int]]:
+def order_of(records: Iterable[KafkaMessage]) -> dict[str, list[int]]:
     """The first occurrences of the readings of each device in the order in which they are on Kafka."""
     found: dict[str, dict[int, None]] = defaultdict(dict)
-    for record in home.records(home.energy.kafka_topic):
+    for record in records:
         body: Any = _json(record.value() or b"")
         if isinstance(body, dict):
             found[body["device_id"]].setdefault(body["seq"])
@@ -150,10 +151,10 @@ def dead_letters(home: Home) -> DeadLetters:
     return found
 
 
-def garbage_on_kafka(home: Home) -> set[tuple[int, int, bytes]]:
+def garbage_of(records: Iterable[KafkaMessage]) -> set[tuple[int, int, bytes]]:
     """Where the garbage is on the stream's topic."""
     return {
         (record.partition() or 0, record.offset() or 0, record.value() or b"")
-        for record in home.records(home.energy.kafka_topic)
+        for record in records
         if (record.value() or b"").startswith(b"garbage")
     }
