@@ -7,7 +7,7 @@ BIN := .venv/bin
 # Further arguments of the command behind a target: make test ARGS="-k bridge".
 ARGS ?=
 
-.PHONY: help up test check bench docs lock page env env-dev
+.PHONY: help up test check chaos bench docs lock page env env-dev
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ check: env-dev ## Check format, lint and types
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@deploy/scripts/page.sh check
+
+chaos: env-dev ## Run the fault matrix on servers of its own: make chaos ARGS="--only sink.written"
+	@$(BIN)/python -m hl_platform.stack.install mosquitto
+	@exec $(BIN)/python -m tests.faults.chaos $(ARGS)
 
 bench: env-dev ## Measure the running stack: make bench ARGS=delay
 	@exec $(BIN)/python -m bench $(ARGS)

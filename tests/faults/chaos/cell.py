@@ -19,6 +19,8 @@ from tests.faults.chaos.verdict import Expected
 # Before the harm and after it.
 N_BEFORE, N_AFTER = 240, 80
 N_GARBAGE = 12
+# So that a load is several batches.
+BATCH_ROWS = "40"
 # A line is away, or slow, and a server stands still for so long; a lease lives for one second here.
 AWAY_S, SLOW_S, STILL_S = 1.2, 2.0, 2.0
 SLOW_DELAY_S, SLOW_BYTES_PER_S = 0.03, 60_000.0
@@ -62,7 +64,7 @@ def run_cell(cell: Cell, seed: int, site: Site, logs: Path) -> Outcome:
     outcome = Outcome(cell=cell.name, seed=seed, log=str(log_path))
     name = "chaos_" + "".join(letter if letter.isalnum() else "_" for letter in cell.name)
     try:
-        with household(site, name, log_path) as made:
+        with household(site, name, log_path, HL_SINK__MAX_BATCH_ROWS=BATCH_ROWS) as made:
             Experiment(cell, seed, site, made, outcome).run()
             outcome.restarted = made.restarted
     except NotAsPlannedError as exc:

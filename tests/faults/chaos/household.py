@@ -22,8 +22,6 @@ from tests.servers import temporary_database
 
 # Short, so that a cell is: a service counts as dead after a second instead of three.
 SERVICE = {"HL_SERVICE__HEARTBEAT_S": "0.25", "HL_SERVICE__STALE_AFTER_S": "1", "HL_LOG__FORMAT": "json"}
-# Several batches of a load.
-SINK = {"HL_SINK__MAX_BATCH_ROWS": "40"}
 PATIENCE_S = 40.0
 
 
@@ -65,11 +63,13 @@ class Household:
         home: reached directly by the test.
         site: where they run.
         log: takes what they say.
+        by_lines: whether they reach the servers through the site's lines.
     """
 
-    def __init__(self, home: Home, site: Site, log: IO[bytes]) -> None:
+    def __init__(self, home: Home, site: Site, log: IO[bytes], *, by_lines: bool) -> None:
         self.home = home
         self._site = site
+        self._by_lines = by_lines
         self._log = log
         self._holds: list[Hold] = []
         self._old: list[subprocess.Popen[bytes]] = []
@@ -105,6 +105,8 @@ class Household:
 
     def _lines_of(self, name: str) -> dict[str, str]:
         """The settings by which a service reaches the servers through the site's lines."""
+        if not self._by_lines:
+            return {}
         lines = {line: proxy.port for line, proxy in self._site.lines.items()}
         if name == "bridge":
             return {
@@ -164,7 +166,9 @@ class Household:
 
 
 @contextmanager
-def household(site: Site, name: str, log_path: Path) -> Iterator[Household]:
+def household(
+    site: Site, name: str, log_path: Path, *, by_lines: bool = True, **env: str
+) -> Iterator[Household]:
     """A household with a database, topics and sessions of its own, gone afterwards."""
     with temporary_database(site.postgres, name) as database, log_path.open("ab") as log:
         home = Home(
@@ -172,11 +176,11 @@ def household(site: Site, name: str, log_path: Path) -> Iterator[Household]:
             site.kafka.bootstrap_servers,
             (site.mosquitto.host, site.mosquitto.port),
             **SERVICE,
-            **SINK,
+            **env,
         )
         home.streams = {"energy": home.energy}
         home.prepare()
-        made = Household(home, site, log)
+        made = Household(home, site, log, by_lines=by_lines)
         try:
             yield made
         finally:
