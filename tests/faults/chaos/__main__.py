@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,9 @@ def main(argv: Sequence[str]) -> int:
     """Runs what is asked for; 1 when anything is not exactly as it should be."""
     arguments = _parse(argv)
     console = Console(width=150)
+    # Ends like Ctrl-C: servers stopped, directories gone.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     RESULTS.mkdir(exist_ok=True)
     # What goes on inside the services is in their logs.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
@@ -38,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
             outcomes.append(outcome)
             console.print(report.line(outcome, len(outcomes), len(cells)), highlight=False, soft_wrap=True)
     except KeyboardInterrupt:
-        console.print("stopped; what has ended so far:")
+        console.print("stopped; what had ended by then:")
     console.print(report.table(outcomes))
     report.write(RESULTS / "matrix.json", outcomes, arguments.seed)
     n_passed = sum(outcome.passed for outcome in outcomes)

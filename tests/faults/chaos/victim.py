@@ -88,10 +88,10 @@ class Producer(KafkaProducer):
 class Consumer(GroupConsumer):
     """Passes `claimed`, `read` and `shown`."""
 
-    def start_at(self, next_offsets: Mapping[int, Any]) -> None:
+    def start_at(self, reached: Mapping[int, Any]) -> None:
         """See GroupConsumer."""
         gate.reach("claimed")
-        super().start_at(next_offsets)
+        super().start_at(reached)
 
     def consume(self, max_records: int, max_age_s: float) -> list[Record]:
         """See GroupConsumer."""
@@ -109,17 +109,23 @@ class Consumer(GroupConsumer):
 class Store(SinkStore):
     """Passes `rejected`, `advanced`, `written` and `committed`."""
 
-    def write(self, readings: Sequence[Any], claims: Any, next_offsets: Any, account: Account) -> Any:  # noqa: ANN401
+    def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401
+        super().__init__(*arguments, **named)
+        advance = self._offsets.advance
+
+        def advanced(*moves: Any) -> None:  # noqa: ANN401
+            advance(*moves)
+            gate.reach("advanced")
+
+        self._offsets.advance = advanced  # type: ignore[method-assign]
+
+    def write(self, readings: Sequence[Any], claims: Any, reached: Any, account: Account) -> Any:  # noqa: ANN401
         """See SinkStore."""
         if account.dead_lettered:
             gate.reach("rejected")
-        written = super().write(readings, claims, next_offsets, account)
+        written = super().write(readings, claims, reached, account)
         gate.reach("committed")
         return written
-
-    def _advance(self, *arguments: Any) -> None:  # noqa: ANN401
-        super()._advance(*arguments)
-        gate.reach("advanced")
 
     def _add_to_account(self, account: Account) -> None:
         super()._add_to_account(account)
