@@ -41,13 +41,14 @@ class Expected:
         return [
             *self.wrong_rows(),
             *self._wrong_dead_letters(load.garbage_of(records), sink_was_replaced=sink_was_replaced),
+            *self._wrong_index(),
             *self._wrong_order(load.order_of(records)),
             *self.wrong_accounts(len(records)),
         ]
 
     def is_done(self) -> bool:
-        """Whether rows and accounts are as they should be: the cheap part, to be asked again and again."""
-        if self.wrong_rows():
+        """Whether rows, index and accounts are as they should be: the cheap part, asked again and again."""
+        if self.wrong_rows() or self._wrong_index():
             return False
         return not self.wrong_accounts(len(self._home.records(self._home.energy.kafka_topic)))
 
@@ -81,6 +82,18 @@ class Expected:
             *_said("sink's dead letters of other records", list(found.sink.keys() - garbage)),
             *_said("sink's dead letters repeated though it lived", repeated),
         ]
+
+    def _wrong_index(self) -> list[str]:
+        """Whether the index has what the sink rejected once each, and every invalid message of a device."""
+        found = dict(self._home.query("select stage, count(*) from hl.dead_letters group by stage"))
+        faults = []
+        if found.get("sink", 0) != self._n_garbage:
+            faults.append(f"index: {found.get('sink', 0)} entries of {self._n_garbage} rejected records")
+        if found.get("bridge", 0) < self._invalid.total():
+            faults.append(
+                f"index: {found.get('bridge', 0)} entries of {self._invalid.total()} invalid messages"
+            )
+        return faults
 
     def _wrong_order(self, found: dict[str, list[int]]) -> list[str]:
         devices = sorted(device for device in self._order if found.get(device) != self._order[device])
