@@ -22,14 +22,15 @@ N_DEVICES = 50
 # Seconds between two kills: now and then a process dies while it still starts.
 PAUSE_S = (0.5, 4.0)
 SLICE_S = 0.01
-RECOVERED_WITHIN_S = 180.0
+# Longest time without any further row before the last one, and for the broker's last acknowledgement.
+STANDSTILL_S = 60.0
 PROGRESS_EVERY = 10
 
 ROWS = """
 select count(*), count(distinct seq), count(*) filter (where is_as_sent)
 from (
     select (extra ->> 'seq')::int as seq,
-           device_id = 'meter' || (extra ->> 'seq')::int % %s and total_energy_kwh = (extra ->> 'seq')::int
+           device_id = 'meter' || (extra ->> 'seq')::int %% %s and total_energy_kwh = (extra ->> 'seq')::int
            as is_as_sent
     from {energy}
 ) as stored
@@ -61,6 +62,7 @@ def main(arguments: argparse.Namespace, console: Console, results: Path) -> int:
             "ended_by_themselves": made.restarted,
             "n_sent": sender.n_sent,
             "rate": held_rate,
+            "sent_late_s": sender.latest_s,
             "seconds": time.monotonic() - began,
             "bridge": made.home.account("bridge"),
             "sink": made.home.account("sink"),
@@ -109,6 +111,8 @@ class Sender(threading.Thread):
         self._ask_to_stop = threading.Event()
         self._publisher = MqttPublisher(home.settings.mqtt, "load", threading.Event())
         self.seconds = 0.0
+        # How late a reading was, at most.
+        self.latest_s = 0.0
 
     @property
     def n_sent(self) -> int:
@@ -119,31 +123,36 @@ class Sender(threading.Thread):
         """Publishes what is due, slice by slice."""
         self._publisher.start()
         topics = [self._home.topic(f"meter{number}") for number in range(N_DEVICES)]
-        base, began, seq = datetime.now(UTC) - timedelta(seconds=60), time.monotonic(), 0
-        while not self._ask_to_stop.wait(SLICE_S):
+        base, began, seq, ends = datetime.now(UTC) - timedelta(seconds=60), time.monotonic(), 0, False
+        while not ends:
+            # What is due by then is sent also when the end is asked for: a rate is held or it is not.
+            ends = self._ask_to_stop.wait(SLICE_S)
             due = int((time.monotonic() - began) * self._rate)
             for number in range(seq, due):
                 at = base + timedelta(seconds=number / self._rate)
                 payload = reading(at, total_energy_kwh=number, seq=number)
                 self._publisher.publish(topics[number % N_DEVICES], payload)
-            seq = max(seq, due)
+            self.latest_s = max(self.latest_s, time.monotonic() - began - due / self._rate)
+            seq = due
         self.seconds = time.monotonic() - began
 
     def finish(self) -> None:
         """Ends the load and waits until the broker has acknowledged all of it."""
         self._ask_to_stop.set()
         self.join()
-        drained = self._publisher.drain(RECOVERED_WITHIN_S)
+        drained = self._publisher.drain(STANDSTILL_S)
         assert drained, "the broker did not acknowledge the load"
         assert self._publisher.rejected == 0
         self._publisher.close()
 
 
 def _await_verdict(made: Household, n_sent: int) -> list[str]:
-    deadline = time.monotonic() + RECOVERED_WITHIN_S
+    deadline, n_rows = time.monotonic() + STANDSTILL_S, 0
     while (faults := _faults(made.home, n_sent)) and time.monotonic() < deadline:
         made.tend()
         time.sleep(0.5)
+        if n_rows != (n_rows := made.home.n_rows()):
+            deadline = time.monotonic() + STANDSTILL_S
     return faults + _disorder(made.home)
 
 
