@@ -159,7 +159,7 @@ class Home:
     ) -> None:
         """Puts (key, value) records on the stream's Kafka topic, in order, and waits for all."""
         failed: list[object] = []
-        producer = Producer({"bootstrap.servers": self.env["HL_KAFKA__BOOTSTRAP_SERVERS"]})
+        producer = Producer({"bootstrap.servers": self.env["HL_KAFKA__BOOTSTRAP_SERVERS"], "log_level": 0})
         for key, value in records:
             producer.produce(
                 self.streams[stream].kafka_topic,

@@ -87,6 +87,7 @@ class Proxy:
 
     async def _slow(self, delay_s: float, bytes_per_s: float | None) -> int:
         self._delay_s, self._bytes_per_s = delay_s, bytes_per_s
+        self._open.set()
         return 0
 
     async def _heal(self) -> int:
