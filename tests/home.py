@@ -2,13 +2,17 @@
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -55,12 +59,15 @@ class Home:
 
     def __init__(self, database_url: str, kafka: str, mqtt: tuple[str, int], **env: str) -> None:
         self.prefix = f"t{os.getpid()}n{next(_numbers)}"
+        self.directory = Path(tempfile.mkdtemp(prefix="hl-home-", dir="/tmp"))
+        weakref.finalize(self, shutil.rmtree, self.directory, ignore_errors=True)
         self.env = {
             "HL_DATABASE__URL": database_url,
             "HL_KAFKA__BOOTSTRAP_SERVERS": kafka,
             "HL_MQTT__HOST": mqtt[0],
             "HL_MQTT__PORT": str(mqtt[1]),
             "HL_MQTT__CLIENT_ID_PREFIX": self.prefix,
+            "HL_BRIDGE__SPOOL_DIR": str(self.directory),
             **env,
         }
         self.streams = {name: self._own(stream) for name, stream in load_streams().items()}

@@ -42,6 +42,11 @@ class AckWindow:
             del self._settled[done]
         return ready
 
+    def is_open(self, token: tuple[int, int]) -> bool:
+        """Whether a message waits to be settled."""
+        generation, packet_id = token
+        return generation == self._generation and not self._settled.get(packet_id, True)
+
     def clear(self) -> None:
         """Forgets everything: the connection is gone."""
         self._generation += 1

@@ -59,7 +59,12 @@ class MqttSettings(Section, frozen=True):
     ] = 2_000
     max_queued_bytes: Annotated[
         PositiveInt,
-        Meta(description="Memory that hl's own Mosquitto may fill with messages for an absent bridge."),
+        Meta(
+            description=(
+                "Memory that hl's own Mosquitto may fill with messages for an absent bridge. "
+                "With a broker of your own: its bound, for the alarm at 80 %."
+            )
+        ),
     ] = 512 * 1024 * 1024
 
 
@@ -141,6 +146,24 @@ class BridgeSettings(Section, frozen=True):
         PositiveInt,
         Meta(description="Bridges that share the load through one shared subscription."),
     ] = 1
+    spool_after_s: Annotated[
+        PositiveFloat,
+        Meta(
+            description="Seconds that a reading waits for Kafka before the bridge turns to its spool on disk."
+        ),
+    ] = 10.0
+    spool_max_bytes: Annotated[
+        int, Meta(ge=1024 * 1024, description="Largest spool; beyond it MQTT's own queue keeps what comes.")
+    ] = 2 * 1024**3
+    spool_dir: Annotated[
+        str | None,
+        Meta(
+            description=(
+                "Directory of the spools, one folder for each bridge, on a disk that outlives the process. "
+                "Unset: `spool` in HL_DATA_DIR."
+            )
+        ),
+    ] = None
 
 
 class SinkSettings(Section, frozen=True):

@@ -14,6 +14,7 @@ from hl_platform.core.errors import ConfigError
 
 FieldType = Literal["float", "integer", "smallint", "text", "boolean"]
 FieldKind = Literal["gauge", "counter", "state", "label"]
+RetainedPolicy = Literal["ignore", "latest", "ingest"]
 
 # PostgreSQL cuts identifiers at 63 bytes; the longest suffix we add is "_readings_p20260103".
 Identifier = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
@@ -80,6 +81,8 @@ class Stream(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         table: where readings are stored.
         device_id_field: payload field that names the device; without it, or where a payload lacks it,
             the last level of the MQTT topic does.
+        retained: what becomes of messages that the broker keeps: `ignore` them, take the `latest` with a new
+            subscription, or `ingest` them at every connection.
         owner: who answers for it, shown in Dagster as `team:<owner>`.
     """
 
@@ -92,6 +95,7 @@ class Stream(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     kafka_partitions: Annotated[int, Meta(ge=1, le=1000)] = 1
     table: Identifier
     device_id_field: str | None = None
+    retained: RetainedPolicy = "latest"
     fields: tuple[Field, ...]
 
     @property
@@ -246,6 +250,7 @@ def _explain(file: str, message: str, field_names: list[str]) -> str:
     key = where.rstrip("`")
     if match := re.match(r"fields\[(\d+)\]", key):
         key = key.replace(match[0], f"fields.{field_names[int(match[1])]}", 1)
-    allowed = get_args({"type": FieldType, "kind": FieldKind}.get(key.rpartition(".")[2]))
+    closed = {"type": FieldType, "kind": FieldKind, "retained": RetainedPolicy}
+    allowed = get_args(closed.get(key.rpartition(".")[2]))
     hint = f" Allowed: {', '.join(allowed)}." if allowed else ""
     return f"{file}: key `{key}`: {what}.{hint}" if key else f"{file}: {what}.{hint}"

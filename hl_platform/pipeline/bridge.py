@@ -5,7 +5,7 @@ The path of one message, in this order; a crash between any two steps makes the 
 1. MQTT delivers it; it counts as received.
 2. It is validated and enriched, or found invalid.
 3. It is queued for `<kafka_topic>`, or as it is for `<kafka_topic>.dlq`.
-4. Kafka's delivery report says that all in-sync replicas have it.
+4. Kafka's delivery report says that all in-sync replicas have it; or, while Kafka is away, it is synced to the spool.
 5. Its PUBACK goes out, after those of all messages before it.
 """
 
@@ -15,15 +15,17 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from hl_platform.adapters.kafka.producer import Delivered, Delivery, KafkaProducer
-from hl_platform.adapters.mqtt.session import MqttMessage, MqttSession
+from hl_platform.adapters.kafka.producer import SURELY_FITS_BYTES, Delivery
+from hl_platform.adapters.mqtt.session import MqttMessage, MqttSession, Token
 from hl_platform.core.accounts import StageStats
-from hl_platform.core.errors import HlError, PoisonRecordError
+from hl_platform.core.errors import PoisonRecordError
 from hl_platform.core.readings import ReadingDecoder, Source, device_of_topic
 from hl_platform.core.routing import Router
 from hl_platform.core.settings import ReadingSettings
 from hl_platform.core.streams import Stream
 from hl_platform.pipeline.dead_letters import make_dead_letter
+from hl_platform.pipeline.outgoing import Outgoing, Waiting
+from hl_platform.pipeline.outlet import Outlet, Receiver
 
 log = structlog.get_logger()
 
@@ -40,13 +42,14 @@ class Bridge:
         service: its name, written into every record.
         streams: by name.
         session: where messages come from.
-        producer: where they go.
+        kafka_answers: whether it did at the start; else the spool takes over at once.
+        make_outlet: makes the way to Kafka, which tells the receiver what became of the records.
         rules: which readings are believed.
         stats: counts of this process.
         now: the time, aware.
 
-    Guarantee: a message is acknowledged only after Kafka has it, or its dead letter. Readings of one device
-    keep their order. Nothing is dropped.
+    Guarantee: a message is acknowledged only after Kafka has it, or its dead letter, or the spool has it on disk.
+    Readings of one device keep their order. Nothing is dropped but what a stream's policy says.
     """
 
     def __init__(
@@ -55,20 +58,22 @@ class Bridge:
         service: str,
         streams: Mapping[str, Stream],
         session: MqttSession,
-        producer: KafkaProducer,
+        make_outlet: Callable[[Receiver], Outlet],
+        kafka_answers: bool,
         rules: ReadingSettings,
         stats: StageStats,
         now: Callable[[], datetime],
     ) -> None:
         self._service = service
         self._router = Router(streams.values())
+        self._max_kept_bytes = min(rules.max_payload_bytes, SURELY_FITS_BYTES)
         self._decoders = {name: ReadingDecoder(stream, rules) for name, stream in streams.items()}
         self._session = session
-        self._producer = producer
+        self._kafka_answers = kafka_answers
+        self._outlet = make_outlet(self)
         self._stats = stats
         self._now = now
         self._stop = threading.Event()
-        self._failure: HlError | None = None
         self._last_said: dict[str, datetime] = {}
 
     def run(self) -> None:
@@ -77,14 +82,13 @@ class Bridge:
         Raises:
             HlError: why it cannot go on; nothing unacknowledged is lost.
         """
+        self._outlet.start(kafka_answers=self._kafka_answers)
         self._session.start(self._on_message)
         log.info("bridge_started", service=self._service)
         try:
             while not self._stop.is_set():
-                self._producer.poll(POLL_S)
+                self._outlet.work(POLL_S)
                 self._session.check()
-                if self._failure is not None:
-                    raise self._failure
         finally:
             self._finish()
 
@@ -95,7 +99,7 @@ class Bridge:
     def _finish(self) -> None:
         # From here on messages are not taken any more; those taken before are given time to arrive.
         self._stop.set()
-        n_left = self._producer.close(FLUSH_S)
+        n_left = self._outlet.close(FLUSH_S)
         self._session.stop()
         log.info("bridge_stopped", service=self._service, n_left_to_mqtt=n_left)
 
@@ -106,14 +110,20 @@ class Bridge:
         if stream is None:
             # Cannot come through our filters; a broker that sends it all the same must not stop us.
             log.error("message_of_no_stream", mqtt_topic=message.mqtt_topic)
-            self._settle(message)
+            self.on_safe(message.token)
             return
         received_at = self._now()
+        if message.retained and stream.retained == "ignore":
+            # Our subscription asks for none; not every broker listens.
+            self._stats.count(stream.name, received=1, dropped=1)
+            self.on_safe(message.token)
+            return
         self._stats.count(stream.name, received=1, last_reading_at=received_at)
         source = Source(message.mqtt_topic, message.qos, message.retained, self._service)
         try:
             device_id, value = self._decoders[stream.name].encode_record(message.payload, received_at, source)
-            self._producer.send(stream.kafka_topic, device_id, value, self._on_forwarded(stream, message))
+            record = Outgoing(stream.name, False, stream.kafka_topic, device_id, value)  # noqa: FBT003
+            self._outlet.submit(record, message.token)
         except PoisonRecordError as fault:
             self._reject(stream, message, fault, received_at)
 
@@ -127,6 +137,7 @@ class Bridge:
             fault,
             message.payload,
             received_at,
+            max_kept_bytes=self._max_kept_bytes,
             device_id=device_of_topic(message.mqtt_topic),
             mqtt_topic=message.mqtt_topic,
             qos=message.qos,
@@ -134,14 +145,16 @@ class Bridge:
             received_at=received_at,
             bridge=self._service,
         )
-        self._producer.send(
+        record = Outgoing(
+            stream.name,
+            True,  # noqa: FBT003
             stream.dead_letter_topic,
             # The whole topic: an invalid payload may not even name its device.
             message.mqtt_topic,
             letter.value,
-            self._on_dead_lettered(stream, message),
             letter.headers,
         )
+        self._outlet.submit(record, message.token)
 
     def _say_rejected(self, mqtt_topic: str, fault: PoisonRecordError, at: datetime) -> None:
         # Once in a while for each reason: a device gone mad must not fill the disk through the log.
@@ -151,29 +164,27 @@ class Bridge:
                 "reading_rejected", mqtt_topic=mqtt_topic, reason=fault.reason, detail=fault.detail[:200]
             )
 
-    def _on_forwarded(self, stream: Stream, message: MqttMessage) -> Delivered:
-        def delivered(delivery: Delivery) -> None:
-            if self._arrived(delivery.error):
-                self._stats.count(stream.name, forwarded=1)
-                self._settle(message)
+    def on_delivered(self, record: Outgoing, _delivery: Delivery) -> None:
+        """See Receiver."""
+        if record.dead:
+            self._stats.count(record.stream, dead_lettered=1)
+        else:
+            self._stats.count(record.stream, forwarded=1)
 
-        return delivered
+    def on_safe(self, token: Token | None) -> None:
+        """See Receiver."""
+        if token is not None:
+            self._session.settle(token)
 
-    def _on_dead_lettered(self, stream: Stream, message: MqttMessage) -> Delivered:
-        def delivered(delivery: Delivery) -> None:
-            if self._arrived(delivery.error):
-                self._stats.count(stream.name, dead_lettered=1)
-                self._settle(message)
+    def on_unheard(self, waiting: Waiting) -> None:
+        """See Receiver."""
+        if waiting.token is None:
+            # At QoS 0 nobody waits for it, and nothing on the way has room for it.
+            self._stats.count(waiting.record.stream, dropped=1)
+        else:
+            # It comes again, and is received again.
+            self._stats.count(waiting.record.stream, duplicates=1)
 
-        return delivered
-
-    def _arrived(self, error: HlError | None) -> bool:
-        if error is not None:
-            # Not acknowledged, so MQTT sends it again to whoever comes after this process.
-            log.error("kafka_refused_record", error=str(error))
-            self._failure = error
-        return error is None
-
-    def _settle(self, message: MqttMessage) -> None:
-        if message.token is not None:
-            self._session.settle(message.token)
+    def is_awaited(self, token: Token | None) -> bool:
+        """See Receiver."""
+        return token is not None and self._session.is_awaited(token)

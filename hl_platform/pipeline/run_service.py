@@ -1,9 +1,11 @@
 """Runs one bridge or sink under its lease, from start to orderly end."""
 
+import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import structlog
@@ -12,7 +14,6 @@ from hl_platform.adapters.kafka.consumer import GroupConsumer
 from hl_platform.adapters.kafka.dead_letter_reader import DeadLetterReader
 from hl_platform.adapters.kafka.producer import KafkaProducer
 from hl_platform.adapters.kafka.topics import ensure_topics
-from hl_platform.adapters.mqtt.session import PahoSession
 from hl_platform.adapters.postgres.dead_letter_store import CONSUMER_GROUP, DeadLetterStore
 from hl_platform.adapters.postgres.lease_keeper import LeaseKeeper
 from hl_platform.adapters.postgres.leases import Holder
@@ -21,8 +22,8 @@ from hl_platform.core.accounts import Account, StageStats
 from hl_platform.core.errors import FencedError, HlError, TransientError
 from hl_platform.core.settings import Settings, require_address
 from hl_platform.core.streams import Stream
-from hl_platform.pipeline.bridge import Bridge
 from hl_platform.pipeline.dead_letter_index import DeadLetterIndexer
+from hl_platform.pipeline.make_bridge import make_bridge
 from hl_platform.pipeline.services import Service, plan_bridge_names
 from hl_platform.pipeline.sink import StreamSink
 from hl_platform.pipeline.stand_in import SiblingWatch
@@ -111,14 +112,27 @@ class _Tenure:
             return stop.is_set() or self._ended.is_set()
 
         try:
-            _await_topics(self._settings, self._service.streams, finished)
-            workers = _workers_of(self._settings, self._service, self.keeper.epoch, self._stats)
-            fenced = _work([*workers, *beside], finished)
+            fenced = _work([*self._workers(finished), *beside], finished)
         finally:
             self.keeper.release()
         reason = "fenced" if fenced or self.keeper.fenced else "stopped" if stop.is_set() else "handed_over"
         log.info("service_ended", service=self._service.name, reason=reason)
         return ServiceReport(reason, self._stats.snapshot())
+
+    def _workers(self, finished: Callable[[], bool]) -> list[Worker]:
+        settings, service, stats = self._settings, self._service, self._stats
+        if service.stage == "bridge":
+            # It need not wait for Kafka longer than a reading does: it has a spool.
+            answers = _await_topics(settings, service.streams, finished, settings.bridge.spool_after_s)
+            ask = partial(ensure_topics, settings.kafka, service.streams)
+            return [make_bridge(settings, service, stats, ask_kafka=ask, kafka_answers=answers)]
+        _await_topics(settings, service.streams, finished, math.inf)
+        producer = KafkaProducer(settings.kafka, f"hl-{service.name}")
+        sinks = [
+            _make_sink(settings, service, stream, producer, stats, lease_epoch=self.keeper.epoch)
+            for stream in service.streams
+        ]
+        return [*sinks, _make_indexer(settings, service, stats)]
 
 
 def _make_sibling_watch(settings: Settings, service: Service) -> SiblingWatch:
@@ -137,45 +151,20 @@ def _make_sibling_watch(settings: Settings, service: Service) -> SiblingWatch:
     )
 
 
-def _await_topics(settings: Settings, streams: Sequence[Stream], finished: Callable[[], bool]) -> None:
-    while not finished():
+def _await_topics(
+    settings: Settings, streams: Sequence[Stream], finished: Callable[[], bool], patience_s: float
+) -> bool:
+    """Makes the topics; returns whether Kafka answered before patience ended."""
+    until = time.monotonic() + patience_s
+    while not finished() and time.monotonic() < until:
         try:
             ensure_topics(settings.kafka, streams)
         except TransientError as exc:
             log.warning("kafka_away", error=str(exc))
             time.sleep(RETRY_S)
         else:
-            return
-
-
-def _workers_of(settings: Settings, service: Service, lease_epoch: int, stats: StageStats) -> list[Worker]:
-    producer = KafkaProducer(settings.kafka, f"hl-{service.name}")
-    if service.stage == "bridge":
-        return [_make_bridge(settings, service, producer, stats)]
-    sinks = [
-        _make_sink(settings, service, stream, producer, stats, lease_epoch=lease_epoch)
-        for stream in service.streams
-    ]
-    return [*sinks, _make_indexer(settings, service, stats)]
-
-
-def _make_bridge(settings: Settings, service: Service, producer: KafkaProducer, stats: StageStats) -> Bridge:
-    streams: Mapping[str, Stream] = {stream.name: stream for stream in service.streams}
-    session = PahoSession(
-        settings.mqtt,
-        service.name,
-        [stream.mqtt_filter for stream in service.streams],
-        shared=settings.bridge.instances > 1,
-    )
-    return Bridge(
-        service=service.name,
-        streams=streams,
-        session=session,
-        producer=producer,
-        rules=settings.reading,
-        stats=stats,
-        now=_now,
-    )
+            return True
+    return False
 
 
 def _make_sink(

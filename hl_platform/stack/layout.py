@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from hl_platform.adapters.directories import data_directory, runtime_directory
 from hl_platform.core.errors import ConfigError
 from hl_platform.core.settings import Settings
 from hl_platform.stack.users import check_reachable, give_to, server_user
@@ -53,10 +54,7 @@ class Layout(NamedTuple):
 
 def plan_directories(settings: Settings) -> tuple[Path, Path]:
     """The data directory and the runtime directory; touches nothing."""
-    root = os.geteuid() == 0
-    data = settings.data_dir or ("/var/lib/hl" if root else "~/.local/share/hl")
-    runtime = settings.runtime_dir or ("/var/cache/hl" if root else "~/.cache/hl")
-    return _absolute(data), _absolute(runtime)
+    return data_directory(settings), runtime_directory(settings)
 
 
 def plan_layout(settings: Settings) -> Layout:
@@ -81,10 +79,6 @@ def make_directories(layout: Layout) -> None:
         check_reachable(path, layout.user)
     for path in (layout.logs, layout.secrets, layout.run, layout.dagster_home):
         _make(path, 0o700)
-
-
-def _absolute(path: str) -> Path:
-    return Path(path).expanduser().absolute()
 
 
 def _make(path: Path, mode: int) -> None:

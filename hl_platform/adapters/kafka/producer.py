@@ -14,6 +14,10 @@ from hl_platform.core.settings import KafkaSettings
 LINGER_MS = 5
 # Larger than any payload that is accepted, with what the bridge adds; Kafka's own default limit.
 MAX_RECORD_BYTES = 1_000_000
+# What Kafka adds to a record, generously.
+RECORD_FRAME_BYTES = 1_000
+# A value that fits whatever the MQTT topic is, which has up to 65,535 bytes and is key and header of a dead letter.
+SURELY_FITS_BYTES = 500_000
 
 
 class Delivery(NamedTuple):
@@ -64,29 +68,42 @@ class KafkaProducer:
         on_delivery: Delivered,
         headers: Mapping[str, str | bytes] | None = None,
     ) -> None:
-        """Queues a record.
+        """Queues a record, and serves delivery reports until there is room for it.
 
         Raises:
             PoisonRecordError: the record is too large for Kafka.
         """
-        while True:
-            try:
-                self._producer.produce(
-                    kafka_topic,
-                    value,
-                    key,
-                    headers=dict(headers) if headers else None,
-                    on_delivery=_reporter(on_delivery),
-                )
-            except BufferError:
-                # The queue is full: Kafka is slower than MQTT. Waiting here holds MQTT back.
-                self._producer.poll(0.1)
-            except KafkaException as exc:
-                if exc.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                    raise PoisonRecordError("too_large", str(exc.args[0].str())) from exc
-                raise translate(exc) from exc
-            else:
-                return
+        while not self.try_send(kafka_topic, key, value, on_delivery, headers):
+            self._producer.poll(0.1)
+
+    def try_send(
+        self,
+        kafka_topic: str,
+        key: str | None,
+        value: bytes,
+        on_delivery: Delivered,
+        headers: Mapping[str, str | bytes] | None = None,
+    ) -> bool:
+        """Queues a record; False when there is no room for it.
+
+        Raises:
+            PoisonRecordError: the record is too large for Kafka.
+        """
+        try:
+            self._producer.produce(
+                kafka_topic,
+                value,
+                key,
+                headers=dict(headers) if headers else None,
+                on_delivery=_reporter(on_delivery),
+            )
+        except BufferError:
+            return False
+        except KafkaException as exc:
+            if exc.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                raise PoisonRecordError("too_large", str(exc.args[0].str())) from exc
+            raise translate(exc) from exc
+        return True
 
     def poll(self, timeout_s: float) -> int:
         """Serves delivery reports for at most this long; returns how many."""
@@ -98,6 +115,28 @@ class KafkaProducer:
         # Else librdkafka would go on sending them for as long as the process lives.
         self._producer.purge()
         return n_left
+
+    def drop(self) -> None:
+        """Drops everything at once, what is under way included; nothing more is reported."""
+        self._producer.purge()
+
+
+def check_size(key: str, value: bytes, headers: Mapping[str, str | bytes] | None = None) -> None:
+    """Finds out before anything is queued or written to disk.
+
+    Raises:
+        PoisonRecordError: the record is too large for Kafka.
+    """
+    n_bytes = len(value)
+    if n_bytes <= SURELY_FITS_BYTES:
+        return
+    n_bytes += len(key.encode()) + RECORD_FRAME_BYTES
+    n_bytes += sum(
+        len(name) + len(text.encode() if isinstance(text, str) else text)
+        for name, text in (headers or {}).items()
+    )
+    if n_bytes > MAX_RECORD_BYTES:
+        raise PoisonRecordError("too_large", f"{n_bytes} bytes with headers; {MAX_RECORD_BYTES} are allowed")
 
 
 def _reporter(on_delivery: Delivered) -> Callable[[KafkaError | None, Message], None]:

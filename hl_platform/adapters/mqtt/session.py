@@ -25,8 +25,20 @@ log = structlog.get_logger()
 Token = tuple[int, int]
 
 KEEPALIVE_S = 15
-# Retained messages only with a new subscription, not again at every reconnection.
-SEND_RETAINED_IF_NEW = 1
+# MQTT 5.0, 3.8.3.1: retained messages at every subscription, only at a new one, or never.
+RETAIN_HANDLING = {"ingest": 0, "latest": 1, "ignore": 2}
+
+
+class Subscription(NamedTuple):
+    """What to subscribe to.
+
+    Args:
+        mqtt_filter: topics.
+        retained: policy of the stream: `ignore`, `latest` or `ingest`.
+    """
+
+    mqtt_filter: str
+    retained: str
 
 
 class MqttMessage(NamedTuple):
@@ -36,7 +48,7 @@ class MqttMessage(NamedTuple):
         mqtt_topic: where it was published.
         payload: as the device sent it.
         qos: 0 or 1.
-        retained: whether the broker kept it from before.
+        retained: whether the broker kept it from before; not what the device asked for.
         token: to settle it with; None at QoS 0, which nobody acknowledges.
     """
 
@@ -59,6 +71,9 @@ class MqttSession(Protocol):
         Guarantee: PUBACKs go out in the order in which the messages came.
         """
 
+    def is_awaited(self, token: Token) -> bool:
+        """Whether the broker still waits for this message to be settled; else it sends the message again."""
+
     def check(self) -> None:
         """Raises what ended the session for good, if anything did."""
 
@@ -72,14 +87,23 @@ class PahoSession:
     Args:
         mqtt: broker, credentials and session.
         service: makes the client id, so that a successor continues the same session.
-        filters: what to subscribe to, at QoS 1.
+        subscriptions: what to subscribe to, at QoS 1.
         shared: subscribe as one of several, each message to one of them.
     """
 
-    def __init__(self, mqtt: MqttSettings, service: str, filters: Sequence[str], *, shared: bool) -> None:
+    def __init__(
+        self, mqtt: MqttSettings, service: str, subscriptions: Sequence[Subscription], *, shared: bool
+    ) -> None:
         self._host = require_address(mqtt.host, "mqtt", "host")
         self._mqtt = mqtt
-        self._filters = [f"$share/hl/{mqtt_filter}" if shared else mqtt_filter for mqtt_filter in filters]
+        self._filters = [
+            f"$share/hl/{mqtt_filter}" if shared else mqtt_filter for mqtt_filter, _ in subscriptions
+        ]
+        # Retained as the broker kept it: a device may set the flag on every live message.
+        self._options = [
+            SubscribeOptions(qos=1, retainAsPublished=False, retainHandling=RETAIN_HANDLING[retained])
+            for _, retained in subscriptions
+        ]
         self._window = AckWindow()
         self._lock = threading.Lock()
         self._failure: HlError | None = None
@@ -110,6 +134,11 @@ class PahoSession:
             # Under the lock, so that two threads cannot send their PUBACKs in the wrong order.
             for packet_id in self._window.settle(token):
                 self._client.ack(packet_id, 1)
+
+    def is_awaited(self, token: Token) -> bool:
+        """See MqttSession."""
+        with self._lock:
+            return self._window.is_open(token)
 
     def check(self) -> None:
         """See MqttSession."""
@@ -152,8 +181,7 @@ class PahoSession:
             log.error("mqtt_session_lost", client_id=self._client_id)
         self._had_session = True
         # At every connection: a broker that lost the session lost the subscriptions with it.
-        options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=SEND_RETAINED_IF_NEW)
-        client.subscribe([(mqtt_filter, options) for mqtt_filter in self._filters])
+        client.subscribe(list(zip(self._filters, self._options, strict=True)))
 
     def _subscribed(
         self,

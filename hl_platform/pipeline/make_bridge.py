@@ -1,0 +1,75 @@
+"""Puts a bridge together: MQTT session, outlet with producer and spool."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from hl_platform.adapters.directories import spool_directory
+from hl_platform.adapters.kafka.producer import KafkaProducer
+from hl_platform.adapters.mqtt.session import PahoSession, Subscription
+from hl_platform.adapters.spool import Spool
+from hl_platform.core.accounts import StageStats
+from hl_platform.core.settings import Settings
+from hl_platform.pipeline.bridge import Bridge
+from hl_platform.pipeline.outlet import Outlet, Receiver
+from hl_platform.pipeline.probe import Probe
+from hl_platform.pipeline.services import Service
+from hl_platform.pipeline.spool_report import SpoolReport
+
+PROBE_EVERY_S = 0.5
+
+
+def make_bridge(
+    settings: Settings,
+    service: Service,
+    stats: StageStats,
+    *,
+    ask_kafka: Callable[[], None],
+    kafka_answers: bool,
+) -> Bridge:
+    """The bridge of a service, not started.
+
+    Args:
+        settings: with the addresses of all servers.
+        service: which bridge.
+        stats: what it counts.
+        ask_kafka: makes sure of the topics; raises while Kafka is away.
+        kafka_answers: whether it did just now.
+    """
+    session = PahoSession(
+        settings.mqtt,
+        service.name,
+        [Subscription(stream.mqtt_filter, stream.retained) for stream in service.streams],
+        shared=settings.bridge.instances > 1,
+    )
+    return Bridge(
+        service=service.name,
+        streams={stream.name: stream for stream in service.streams},
+        session=session,
+        make_outlet=lambda receiver: _make_outlet(settings, service.name, stats, ask_kafka, receiver),
+        kafka_answers=kafka_answers,
+        rules=settings.reading,
+        stats=stats,
+        now=lambda: datetime.now(UTC),
+    )
+
+
+def _make_outlet(
+    settings: Settings, service: str, stats: StageStats, ask_kafka: Callable[[], None], receiver: Receiver
+) -> Outlet:
+    directory = spool_directory(settings, service)
+    report = SpoolReport(stats, directory)
+    return Outlet(
+        make_producer=lambda: KafkaProducer(settings.kafka, f"hl-{service}"),
+        open_spool=lambda on_found: Spool(
+            directory,
+            max_bytes=settings.bridge.spool_max_bytes,
+            on_found=on_found,
+            on_damage=report.damaged,
+        ),
+        probe=Probe(ask_kafka, PROBE_EVERY_S),
+        after_s=settings.bridge.spool_after_s,
+        report=report,
+        receiver=receiver,
+        clock=time.monotonic,
+    )

@@ -1,0 +1,284 @@
+"""The outlet under any weather: nothing acknowledged is lost, and first occurrences keep their order per device."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hl_platform.adapters.kafka.producer import Delivered, Delivery
+from hl_platform.adapters.mqtt.session import Token
+from hl_platform.adapters.spool import Spool
+from hl_platform.core.accounts import StageStats
+from hl_platform.pipeline.outgoing import Outgoing, Waiting
+from hl_platform.pipeline.outlet import Outlet, plan_intake
+from hl_platform.pipeline.spool_report import FAILING, FILLING, SPOOLING, SpoolReport
+
+AFTER_S = 10.0
+ROOM = 200
+# No dead letter.
+ALIVE = False
+
+
+class World:
+    """MQTT's session and Kafka, as far as the outlet can tell, and a clock."""
+
+    def __init__(self, directory: Path, max_bytes: int = 2**20) -> None:
+        self.directory = directory
+        self.max_bytes = max_bytes
+        self.now = 0.0
+        self.kafka_up = True
+        # What Kafka has, and what devices were told is safe, both in order.
+        self.log: list[Outgoing] = []
+        self.unsettled: dict[int, Outgoing] = {}
+        self.settled: list[Outgoing] = []
+        self.generation = 0
+        self.n_published = 0
+        self.stats = StageStats()
+        self.boot(kafka_answers=True)
+
+    def boot(self, *, kafka_answers: bool) -> None:
+        """A new process; MQTT gives it again what was not settled."""
+        self.stats = StageStats()
+        report = SpoolReport(self.stats, self.directory)
+
+        def open_spool(on_found: Callable[..., None]) -> Spool:
+            return Spool(
+                self.directory,
+                max_bytes=self.max_bytes,
+                on_found=on_found,
+                on_damage=report.damaged,
+                segment_bytes=2_000,
+            )
+
+        self.outlet = Outlet(
+            make_producer=lambda: FakeProducer(self),
+            open_spool=open_spool,
+            probe=FakeProbe(self),
+            after_s=AFTER_S,
+            report=report,
+            receiver=self,
+            clock=lambda: self.now,
+        )
+        self.now += 1
+        self.outlet.start(kafka_answers=kafka_answers)
+        self.redeliver()
+
+    def redeliver(self) -> None:
+        self.generation += 1
+        for number, record in self.unsettled.items():
+            self.hand_over(number, record)
+
+    def hand_over(self, number: int, record: Outgoing) -> None:
+        self.stats.count(record.stream, received=1)
+        self.outlet.submit(record, (self.generation, number))
+
+    def publish(self) -> None:
+        number = self.n_published
+        self.n_published += 1
+        record = Outgoing("energy", ALIVE, "topic", f"device{number % 3}", b"%d" % number)
+        self.unsettled[number] = record
+        self.hand_over(number, record)
+
+    def kill(self) -> None:
+        spool = self.outlet._spool
+        assert spool is not None
+        spool._close_segment()
+        os.close(spool._cursor)
+        os.close(spool._lock)
+
+    def work(self, n: int = 1) -> None:
+        for _ in range(n):
+            self.now += 0.3
+            self.outlet.work(0)
+
+    def on_safe(self, token: Token | None) -> None:
+        if token is not None and token[0] == self.generation and token[1] in self.unsettled:
+            self.settled.append(self.unsettled.pop(token[1]))
+
+    def on_delivered(self, record: Outgoing, _delivery: Delivery) -> None:
+        self.stats.count(record.stream, forwarded=1)
+
+    def on_unheard(self, waiting: Waiting) -> None:
+        self.stats.count(waiting.record.stream, duplicates=1)
+
+    def is_awaited(self, token: Token | None) -> bool:
+        return token is not None and token[0] == self.generation and token[1] in self.unsettled
+
+    def order_of(self, device: str) -> list[int]:
+        """First occurrences of a device's readings on Kafka."""
+        return list(dict.fromkeys(int(record.value) for record in self.log if record.key == device))
+
+    def finish(self) -> None:
+        """Kafka comes back for good."""
+        self.kafka_up = True
+        self.work(50)
+
+
+class FakeProbe:
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    @property
+    def answered(self) -> bool:
+        return self.world.kafka_up
+
+    def begin(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
+class FakeProducer:
+    """Keeps its order, delivers while Kafka is up, and says so at the next poll."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.queue: deque[tuple[Outgoing, Delivered]] = deque()
+        self.dropped = False
+
+    def try_send(
+        self, topic: str, key: str, value: bytes, on_delivery: Delivered, headers: Mapping[str, str] | None
+    ) -> bool:
+        assert not self.dropped
+        if len(self.queue) >= ROOM:
+            return False
+        self.queue.append((Outgoing("energy", ALIVE, topic, key, value, headers), on_delivery))
+        return True
+
+    def send(self, *arguments: object) -> None:
+        assert self.try_send(*arguments)
+
+    def poll(self, _timeout_s: float) -> int:
+        if not self.world.kafka_up:
+            return 0
+        n = min(len(self.queue), 7)
+        for _ in range(n):
+            record, on_delivery = self.queue.popleft()
+            self.world.log.append(record)
+            on_delivery(Delivery(None, 0, len(self.world.log)))
+        return n
+
+    def drop(self) -> None:
+        self.dropped = True
+
+    def close(self, _timeout_s: float) -> int:
+        return len(self.queue)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_direct_way_touches_no_disk(world: World) -> None:
+    before = sorted(world.directory.iterdir())
+    for _ in range(20):
+        world.publish()
+    world.work(10)
+    assert len(world.log) == 20
+    assert sorted(world.directory.iterdir()) == before
+
+
+def test_nothing_is_acknowledged_before_the_spool_takes_over(world: World) -> None:
+    world.kafka_up = False
+    world.publish()
+    world.work(int(AFTER_S / 0.3) - 2)
+    assert world.settled == []
+    world.work(5)
+    assert len(world.settled) == 1
+
+
+def test_spooled_readings_are_in_flight_until_kafka_has_them_also_after_a_restart(world: World) -> None:
+    world.kafka_up = False
+    for _ in range(5):
+        world.publish()
+    world.work(50)
+    assert len(world.settled) == 5
+    assert world.stats.snapshot()["energy"].in_flight == 5
+    assert ("", SPOOLING) in world.stats.alerts
+    world.kill()
+    world.boot(kafka_answers=False)
+    assert world.stats.snapshot()["energy"].in_flight == 5
+    world.finish()
+    assert world.stats.snapshot()["energy"].in_flight == 0
+    assert world.stats.alerts == {}
+
+
+def test_full_spool_acknowledges_nothing_more_alerts_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    world = World(tmp_path, max_bytes=3_000)
+    world.kafka_up = False
+    for _ in range(100):
+        world.publish()
+        world.work()
+    assert 0 < len(world.settled) < 100
+    assert ("", FILLING) in world.stats.alerts
+    assert ("", FAILING) in world.stats.alerts
+    world.finish()
+    assert world.unsettled == {}
+    assert world.stats.alerts == {}
+    assert [len(world.order_of(f"device{n}")) for n in range(3)] == [34, 33, 33]
+
+
+def test_reconnections_do_not_add_to_what_a_full_spool_keeps_in_memory(tmp_path: Path) -> None:
+    world = World(tmp_path, max_bytes=3_000)
+    world.kafka_up = False
+    for _ in range(100):
+        world.publish()
+    world.work(50)
+    for _ in range(20):
+        world.redeliver()
+        world.work(10)
+    assert len(world.outlet._pending) == len(world.unsettled)
+    account = world.stats.snapshot()["energy"]
+    assert account.in_flight == 100
+
+
+def test_a_drain_always_ends_since_half_of_what_leaves_may_come_in() -> None:
+    assert plan_intake(100, 50, 0, draining=True) == 25
+    assert plan_intake(100, 50, 25, draining=True) == 0
+    assert plan_intake(10, 50, 0, draining=True) == 10
+    assert plan_intake(100, 0, 0, draining=False) == 100
+
+
+STEPS = ("publish", "publish", "publish", "work", "work", "wait", "fall", "rise", "kill", "reconnect", "stop")
+
+
+@settings(max_examples=300, deadline=None)
+@given(steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(1, 12)), max_size=60))
+def test_any_weather_loses_nothing_acknowledged_and_reorders_no_device(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
+) -> None:
+    world = World(tmp_path_factory.mktemp("world"))
+    for step, n in steps:
+        if step == "publish":
+            for _ in range(n):
+                world.publish()
+        elif step == "work":
+            world.work(n)
+        elif step == "wait":
+            world.now += AFTER_S
+            world.work(2)
+        elif step in ("fall", "rise"):
+            world.kafka_up = step == "rise"
+        elif step == "reconnect":
+            world.redeliver()
+        else:
+            if step == "stop":
+                world.outlet.close(0)
+            else:
+                world.kill()
+            world.boot(kafka_answers=world.kafka_up)
+        assert {record.value for record in world.settled} | {
+            record.value for record in world.unsettled.values()
+        } == {b"%d" % number for number in range(world.n_published)}
+    world.finish()
+    assert world.unsettled == {}
+    for device in range(3):
+        assert world.order_of(f"device{device}") == list(range(device, world.n_published, 3))
+    assert world.stats.snapshot().get("energy") is None or world.stats.snapshot()["energy"].in_flight == 0
+    world.outlet.close(0)
