@@ -216,7 +216,7 @@ class Outlet:
         with self._lock:
             # From here on its reports are not wanted, and nobody else can give it more.
             dropped.drop()
-            self._pending.extendleft(reversed(self._sent.values()))
+            self._pending.extend(self._sent.values())
             self._sent.clear()
             self._producer = fresh
             self._direct = False
