@@ -79,7 +79,7 @@ class KafkaProducer:
     def try_send(
         self,
         kafka_topic: str,
-        key: str | None,
+        key: str | bytes | None,
         value: bytes,
         on_delivery: Delivered,
         headers: Mapping[str, str | bytes] | None = None,
