@@ -141,7 +141,8 @@ class StreamSink:
         if self._breaker.is_open and not was_open:
             fault = failures[-1].fault
             log.error("breaker_open", stream=self._stream.name, n_rejected=len(failures), last=str(fault))
-            self._stats.alert(self._stream.name, "breaker_open", _breaker_message(self._stream, fault))
+            message = _breaker_message(self._stream, self._sink.breaker_share, fault)
+            self._stats.alert(self._stream.name, "breaker_open", message)
         elif was_open and not self._breaker.is_open:
             log.info("breaker_closed", stream=self._stream.name)
             self._stats.clear_alert(self._stream.name, "breaker_open")
@@ -177,9 +178,9 @@ class StreamSink:
             self._positions.refresh()
 
 
-def _breaker_message(stream: Stream, fault: PoisonRecordError) -> str:
+def _breaker_message(stream: Stream, share: float, fault: PoisonRecordError) -> str:
     return (
-        f"Most of what arrives on {stream.kafka_topic} is rejected, last because of: {fault}. The stream is paused "
-        f"but for a probe every {PROBE_EVERY_S:g} s, and goes on by itself when probes pass; Kafka keeps the rest. "
-        "Mend what sends, or what rejects, and replay the dead letters."
+        f"More than {share:.0%} of what came in on {stream.kafka_topic} within a minute was rejected, last because "
+        f"of: {fault}. The stream is paused but for a probe every {PROBE_EVERY_S:g} s, and goes on by itself when "
+        "one passes; Kafka keeps the rest. Mend what sends, or what rejects; then `hl dlq replay`."
     )

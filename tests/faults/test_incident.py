@@ -9,11 +9,12 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import psycopg
 import pytest
-from confluent_kafka import Message
 
 from hl_platform.adapters.postgres.readings import BucketRow, ReadingQueries
-from hl_platform.core.dead_letters import REPLAY_OF, DeadLetter, entry_name
+from hl_platform.core.dead_letter_index import Selection
+from hl_platform.core.dead_letters import DeadLetter
 from hl_platform.core.streams import Field, FieldType
+from hl_platform.pipeline.reprocess import Outcome, reprocessing
 from hl_platform.stack.kafka import EmbeddedKafka
 from hl_platform.stack.mosquitto import EmbeddedMosquitto
 from tests.home import Home, eventually, reading
@@ -91,15 +92,18 @@ def consumption_of_the_hour(house: Home) -> float:
     return bucket.consumption
 
 
-def the_dead_letter(house: Home) -> tuple[Message, DeadLetter]:
+def the_dead_letter(house: Home) -> DeadLetter:
     [dead] = eventually(lambda: house.records(house.energy.dead_letter_topic))
-    return dead, DeadLetter.from_headers(dead.headers() or [])
+    return DeadLetter.from_headers(dead.headers() or [])
 
 
-def replay(house: Home, dead: Message) -> None:
-    name = entry_name(house.energy.dead_letter_topic, dead.partition() or 0, dead.offset() or 0)
-    key = (dead.key() or b"").decode()
-    house.produce((key, dead.value() or b""), headers={REPLAY_OF: name.encode()})
+def replay(house: Home) -> Outcome:
+    """What `hl dlq replay` does, once the index has the dead letter."""
+    of_energy = Selection(stream=house.energy.name)
+    indexed = "select from hl.dead_letters where stream = %s"
+    eventually(lambda: house.query(indexed, house.energy.name))
+    with reprocessing(house.settings, {stream.name: stream for stream in house.streams.values()}) as work:
+        return work.apply(of_energy, "tester")
 
 
 def test_what_a_column_cannot_hold_is_set_aside_and_counted_once_the_column_was_widened(house: Home):
@@ -109,17 +113,17 @@ def test_what_a_column_cannot_hold_is_set_aside_and_counted_once_the_column_was_
         conn.execute(f"alter table {house.energy.table} alter column voltage type smallint")
     with house.running("bridge", "sink"), traffic(house) as n_sent:
         publish_incident(house)
-        dead, letter = the_dead_letter(house)
+        letter = the_dead_letter(house)
         n_before = n_sent()
         eventually(lambda: n_good(house) > n_before)
         without = consumption_of_the_hour(house)
         house.prepare()
-        replay(house, dead)
-        eventually(lambda: TOO_LARGE in voltages(house))
+        outcome = replay(house)
     n_all = n_sent()
     with house.running("bridge", "sink"):
         eventually(lambda: n_good(house) == n_all)
     assert (letter.stage, letter.sqlstate, letter.column, letter.attempts) == ("sink", "22003", "voltage", 3)
+    assert (outcome.n_stored, outcome.complete) == (1, True)
     assert voltages(house) == [230, 231, TOO_LARGE]
     assert (without, consumption_of_the_hour(house)) == (3.0, 5.0)
     assert len(house.records(house.energy.dead_letter_topic)) == 1
@@ -131,19 +135,19 @@ def test_what_a_declaration_refuses_is_set_aside_and_stored_once_it_was_changed_
     house.prepare()
     with traffic(house) as n_sent, house.running("bridge", "sink"):
         publish_incident(house)
-        dead, letter = the_dead_letter(house)
+        letter = the_dead_letter(house)
         n_before = n_sent()
         eventually(lambda: n_good(house) > n_before)
         declare_voltage(house, "integer")
         house.prepare()
         with house.running("bridge", "sink"):
             eventually(lambda: {epoch for (epoch,) in house.query("select epoch from hl.leases")} == {2})
-            house.publish((str(letter.mqtt_topic), dead.value() or b""))
-            eventually(lambda: TOO_LARGE in voltages(house))
+            outcome = replay(house)
             n_after = n_sent()
             eventually(lambda: n_good(house) >= n_after)
     assert (letter.stage, letter.reason, letter.attempts) == ("bridge", "invalid", 1)
     assert "voltage" in letter.detail
+    assert (outcome.n_stored, outcome.complete) == (1, True)
     assert voltages(house) == [230, 231, TOO_LARGE]
     assert consumption_of_the_hour(house) == 5.0
     assert house.account("sink")["dead_lettered"] == 0
