@@ -4,6 +4,7 @@ import argparse
 import logging
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,13 +38,16 @@ def main(argv: Sequence[str]) -> int:
         console.print("\n".join(cell.name for cell in cells))
         return 0
     outcomes = []
+    began = time.monotonic()
     try:
         for outcome in run_cells(cells, arguments.seed, arguments.jobs, RESULTS):
             outcomes.append(outcome)
-            console.print(report.line(outcome, len(outcomes), len(cells)), highlight=False, soft_wrap=True)
+            left_s = (time.monotonic() - began) / len(outcomes) * (len(cells) - len(outcomes))
+            progress = f"{len(outcomes):3}/{len(cells)}, {left_s / 60:.0f} min to go"
+            console.print(report.line(outcome, progress), highlight=False, soft_wrap=True)
     except KeyboardInterrupt:
         console.print("stopped; what had ended by then:")
-    console.print(report.table(outcomes))
+    console.print(report.table(outcomes, time.monotonic() - began))
     report.write(RESULTS / "matrix.json", outcomes, arguments.seed)
     n_passed = sum(outcome.passed for outcome in outcomes)
     console.print(f"{n_passed} of {len(cells)} cells passed, seed {arguments.seed}")
