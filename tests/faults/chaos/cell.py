@@ -20,7 +20,9 @@ from tests.faults.chaos.verdict import Expected
 N_BEFORE, N_AFTER = 240, 80
 N_GARBAGE = 12
 # So that a load is several batches.
-BATCH_ROWS = "40"
+BATCHES = {"HL_SINK__MAX_BATCH_ROWS": "40"}
+# So that Kafka need not be away for long before the bridge turns to its disk.
+SPOOLING = {"HL_BRIDGE__SPOOL_AFTER_S": "0.3"}
 # A line is away, or slow, and a server stands still for so long; a lease lives for one second here.
 AWAY_S, SLOW_S, STILL_S = 1.2, 2.0, 2.0
 SLOW_DELAY_S, SLOW_BYTES_PER_S = 0.03, 60_000.0
@@ -64,7 +66,7 @@ def run_cell(cell: Cell, seed: int, site: Site, logs: Path) -> Outcome:
     outcome = Outcome(cell=cell.name, seed=seed, log=str(log_path))
     name = "chaos_" + "".join(letter if letter.isalnum() else "_" for letter in cell.name)
     try:
-        with household(site, name, log_path, HL_SINK__MAX_BATCH_ROWS=BATCH_ROWS) as made:
+        with household(site, name, log_path, **BATCHES, **(SPOOLING if cell.spools else {})) as made:
             Experiment(cell, seed, site, made, outcome).run()
             outcome.restarted = made.restarted
     except NotAsPlannedError as exc:
@@ -131,12 +133,17 @@ class Experiment:
             self._site.lines["bridge-kafka"].slow(QUEUED_DELAY_S)
         if cell.stage == "bridge":
             household.start("sink")
-            # The probe is a passage, too.
-            hold = household.start_to_hold("bridge", cell.step, self._passage + 1)
+            # The probe is a message, too.
+            hold = household.start_to_hold("bridge", cell.step, self._passage + (not cell.spools))
         else:
             household.start("bridge")
         household.await_true("a bridge is subscribed", lambda: home.has_bridge("energy"))
+        if cell.spools:
+            self._site.lines["bridge-kafka"].stall()
         self._send(0, N_BEFORE)
+        if cell.step == "drained":
+            household.await_true("records in the spool", lambda: any(home.directory.rglob("*.seg")))
+            self._site.lines["bridge-kafka"].heal()
         if cell.stage == "sink":
             # All of it is there already, or comes while the sink reads: batches of every size.
             hold = household.start_to_hold("sink", cell.step, self._passage)
@@ -152,6 +159,12 @@ class Experiment:
         self._home.produce(*garbage)
         self._home.publish(*messages[middle:])
 
+    def _send_the_rest(self) -> None:
+        """What is published after the harm, with Kafka back if it was away for the step's sake."""
+        if self._cell.victim != "bridge-kafka":
+            self._site.lines["bridge-kafka"].heal()
+        self._send(N_BEFORE, N_BEFORE + N_AFTER)
+
     def _injected(self, what: str) -> None:
         self._outcome.injected = f"{what} at {self._where}"
 
@@ -159,13 +172,13 @@ class Experiment:
         self._household.kill(self._cell.victim)
         self._injected(f"kill -9 of {self._cell.victim}")
         self._household.start(self._cell.victim)
-        self._send(N_BEFORE, N_BEFORE + N_AFTER)
+        self._send_the_rest()
 
     def _stop_service(self, hold: Hold) -> None:
         old = self._household.put_to_sleep(self._cell.victim)
         self._injected(f"SIGSTOP of {self._cell.victim}, a successor, SIGCONT")
         self._household.start(self._cell.victim)
-        self._send(N_BEFORE, N_BEFORE + N_AFTER)
+        self._send_the_rest()
         self._household.await_true(
             "rows of the successor, while the old one sleeps", lambda: not self._expected.wrong_rows()
         )
@@ -185,7 +198,7 @@ class Experiment:
         hold.go_on()
         server.start()
         server.wait_ready()
-        self._send(N_BEFORE, N_BEFORE + N_AFTER)
+        self._send_the_rest()
 
     def _stop_server(self, hold: Hold) -> None:
         processes = suspend(psutil.Process(self._site.server(self._cell.victim).pid))
@@ -193,7 +206,7 @@ class Experiment:
         hold.go_on()
         time.sleep(STILL_S)
         resume(processes)
-        self._send(N_BEFORE, N_BEFORE + N_AFTER)
+        self._send_the_rest()
 
     def _cut(self, hold: Hold) -> None:
         line = self._site.lines[self._cell.victim]
@@ -204,7 +217,7 @@ class Experiment:
         hold.go_on()
         time.sleep(AWAY_S)
         line.heal()
-        self._send(N_BEFORE, N_BEFORE + N_AFTER)
+        self._send_the_rest()
 
     def _slow(self, hold: Hold) -> None:
         line = self._site.lines[self._cell.victim]
@@ -213,7 +226,7 @@ class Experiment:
         line.slow(SLOW_DELAY_S, SLOW_BYTES_PER_S)
         self._injected(f"{self._cell.victim} slow for {SLOW_S:g} s")
         hold.go_on()
-        self._send(N_BEFORE, N_BEFORE + N_AFTER)
+        self._send_the_rest()
         time.sleep(SLOW_S)
         line.heal()
 

@@ -11,6 +11,8 @@ STEPS = {
         "queued": "the message is queued for Kafka and on its way",
         "delivered": "Kafka has the record, no PUBACK has been sent",
         "acknowledged": "the PUBACK has been sent",
+        "spooled": "Kafka is away, a frame of records is synced to the spool, no PUBACK of it has been sent",
+        "drained": "Kafka is back and has a frame of records, which is still in the spool",
     },
     "sink": {
         "claimed": "the database has handed over the partitions, nothing has been read",
@@ -40,7 +42,8 @@ FAULTS = {
 # Where in the load the harm is done, in passages of the step.
 MESSAGES = range(20, 200)
 BATCHES = range(1, 5)
-PASSAGES = {"claimed": range(1, 2), "rejected": range(1, 3)}
+FRAMES = range(1, 2)
+PASSAGES = {"claimed": range(1, 2), "rejected": range(1, 3), "spooled": FRAMES, "drained": FRAMES}
 
 # One row of every process and line, every fault, and the steps where a mistake would cost or repeat a reading.
 SMALL = (
@@ -50,6 +53,7 @@ SMALL = (
     "bridge.delivered/bridge/kill",
     "bridge.delivered/bridge-kafka/slow",
     "bridge.acknowledged/mosquitto/kill",
+    "bridge.drained/bridge/kill",
     "sink.claimed/kafka-sink/cut",
     "sink.rejected/sink/kill",
     "sink.advanced/sink/stop",
@@ -79,6 +83,11 @@ class Cell(NamedTuple):
     def name(self) -> str:
         """`<stage>.<step>/<victim>/<fault>`: what `--only` selects by."""
         return f"{self.stage}.{self.step}/{self.victim}/{self.fault}"
+
+    @property
+    def spools(self) -> bool:
+        """Whether Kafka must be away for the step to be reached."""
+        return self.step in ("spooled", "drained")
 
     def rng(self, seed: int) -> random.Random:
         """Randomness of this cell alone, so that it is the same whichever others run."""

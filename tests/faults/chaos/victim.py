@@ -18,6 +18,7 @@ from hl_platform.adapters.kafka.consumer import GroupConsumer, Record
 from hl_platform.adapters.kafka.producer import KafkaProducer
 from hl_platform.adapters.mqtt.session import MqttMessage, PahoSession, Token
 from hl_platform.adapters.postgres.sink_store import SinkStore
+from hl_platform.adapters.spool import Spool
 from hl_platform.core.accounts import Account
 from hl_platform.core.settings import load_settings
 from hl_platform.core.streams import Stream
@@ -79,10 +80,25 @@ class Session(PahoSession):
 class Producer(KafkaProducer):
     """Passes `queued`."""
 
-    def send(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - whatever the original takes
+    def try_send(self, *arguments: Any, **named: Any) -> bool:  # noqa: ANN401 - whatever the original takes
         """See KafkaProducer."""
-        super().send(*arguments, **named)
+        taken = super().try_send(*arguments, **named)
         gate.reach("queued")
+        return taken
+
+
+class FileSpool(Spool):
+    """Passes `spooled` and `drained`."""
+
+    def append(self, entries: Sequence[bytes]) -> None:
+        """See Spool."""
+        super().append(entries)
+        gate.reach("spooled")
+
+    def release(self, number: int) -> None:
+        """See Spool."""
+        gate.reach("drained")
+        super().release(number)
 
 
 class Consumer(GroupConsumer):
@@ -148,7 +164,7 @@ def main(name: str, streams: str, *stop_at: str) -> None:
     if stop_at:
         step, passage, say, hear = stop_at
         gate = Gate(step, int(passage), int(say), int(hear))
-    for wrapped in (Session, Producer, Consumer, Store):
+    for wrapped in (Session, Producer, FileSpool, Consumer, Store):
         _put_in_place(wrapped)
     service = Service(name, name.partition("-")[0], msgspec.json.decode(streams, type=tuple[Stream, ...]))
     report = run_service.run_service(load_settings(os.environ), service, "", threading.Event())
