@@ -1,6 +1,7 @@
-"""The fault matrix: `make chaos`, `make chaos ARGS="--only sink/kill --seed 3"`, `make chaos ARGS="kills --n 100"`."""
+"""The fault matrix: `make chaos`, `make chaos ARGS="--only sink.*/kill --seed 3"`, `make chaos ARGS="kills --n 100"`."""
 
 import argparse
+import fnmatch
 import logging
 import signal
 import sys
@@ -32,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
         return kills.main(arguments, console, RESULTS)
     cells = [cell for cell in plan_cells() if _is_wanted(cell, arguments.only)]
     if not cells:
-        console.print(f"No cell's name contains {' and '.join(arguments.only)}; --list shows them.")
+        console.print(f"No cell's name has {' or '.join(arguments.only)} in it; --list shows them.")
         return 2
     if arguments.list:
         console.print("\n".join(cell.name for cell in cells))
@@ -59,7 +60,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("what", nargs="?", choices=("matrix", "kills"), default="matrix")
     parser.add_argument("--seed", type=int, default=1, help="same seed, same load and same places")
     parser.add_argument(
-        "--only", action="append", default=[], metavar="TEXT", help="cells whose names contain it; repeatable"
+        "--only",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="cells whose names have it, * for anything; repeatable",
     )
     parser.add_argument("--list", action="store_true", help="show the cells' names and end")
     parser.add_argument("--jobs", type=int, default=2, help="cells at a time, each on servers of its own")
@@ -69,7 +74,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _is_wanted(cell: Cell, only: Sequence[str]) -> bool:
-    return all(text in cell.name for text in only)
+    return not only or any(fnmatch.fnmatch(cell.name, f"*{pattern}*") for pattern in only)
 
 
 if __name__ == "__main__":
