@@ -1,4 +1,4 @@
-"""The fault matrix: `make chaos`, `make chaos ARGS="--only sink.*/kill --seed 3"`, `make chaos ARGS="kills --n 100"`."""
+"""The fault matrix: `make chaos`, with ARGS="--only sink.*/kill --seed 3" a part of it, ARGS=kills random kills."""
 
 import argparse
 import fnmatch
