@@ -35,7 +35,7 @@ LOOK_EVERY_S = 0.25
 RETRY_S = 1.0
 # Without a delivery for so long, a drain has stalled and everything that comes is taken in again, in seconds.
 STALLED_AFTER_S = 1.0
-# One sync takes what waits, up to so many bytes: a frame must stay small beside a segment.
+# One sync takes what waits, up to so many bytes.
 FRAME_BYTES = 4 * 1024 * 1024
 
 

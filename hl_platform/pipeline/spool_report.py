@@ -6,7 +6,7 @@ from pathlib import Path
 
 import structlog
 
-from hl_platform.adapters.spool import Damage, Spool, SpoolError
+from hl_platform.adapters.spool import Spool, SpoolError
 from hl_platform.core.accounts import StageStats
 from hl_platform.pipeline.outgoing import decode_entry
 
@@ -38,17 +38,10 @@ class SpoolReport:
         for stream, n in Counter(decode_entry(entry).stream for entry in entries).items():
             self._stats.count(stream, received=n)
 
-    def damaged(self, damage: Damage) -> None:
+    def damaged(self, what: str) -> None:
         """Says that acknowledged readings cannot be read any more."""
-        log.error(
-            "spool_damaged", file=str(damage.path), start=damage.start, end=damage.end, what=damage.what
-        )
-        self._stats.alert(
-            "",
-            DAMAGED,
-            f"{damage.path}: {damage.what}. Readings that were acknowledged may be lost; check the disk. The file "
-            "is kept, its name ending in .damaged.",
-        )
+        log.error("spool_damaged", what=what)
+        self._stats.alert("", DAMAGED, f"{what} Readings that were acknowledged may be lost; check the disk.")
 
     def unusable(self, error: SpoolError) -> None:
         """Says that there is no spool now; the bridge does without."""
@@ -86,7 +79,7 @@ class SpoolReport:
             self._stats.clear_alert("", FAILING)
 
     def tell(self, spool: Spool, now: float) -> None:
-        """Says how full it is, once in a while, and saves its cursor then."""
+        """Says how full it is, once in a while, and deletes what has left then."""
         if now < self._tell_at:
             return
         self._tell_at = now + TELL_EVERY_S
