@@ -4,7 +4,9 @@ import threading
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import NamedTuple
 
+from hl_platform.core.coverage import FORWARDED, Covered, Place
 from hl_platform.core.histogram import DelayHistogram
 
 
@@ -30,6 +32,18 @@ class Account:
         return self.received - settled
 
 
+class Books(NamedTuple):
+    """Accounts and the offsets they cover, at one moment.
+
+    Args:
+        accounts: by stream.
+        covered: what of them is known to be on Kafka, by place.
+    """
+
+    accounts: dict[str, Account]
+    covered: dict[Place, Covered]
+
+
 @dataclass(slots=True)
 class StageStats:
     """Accounts by stream and delays by measure; any thread may count.
@@ -41,6 +55,7 @@ class StageStats:
 
     accounts: dict[str, Account] = field(default_factory=lambda: defaultdict(Account))
     alerts: dict[tuple[str, str], str] = field(default_factory=dict)
+    _covered: dict[Place, Covered] = field(default_factory=dict)
     _delays: dict[str, DelayHistogram] = field(default_factory=lambda: defaultdict(DelayHistogram))
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -67,6 +82,32 @@ class StageStats:
             account.dropped += dropped
             account.last_reading_at = last_reading_at or account.last_reading_at
 
+    def deliver(self, place: Place, offset: int) -> None:
+        """Counts a record that Kafka has taken, and where: both at once, so that a heartbeat finds both or neither.
+
+        Args:
+            place: where it is, and what it counts as.
+            offset: of the record there.
+        """
+        self.cover(place, Covered(1, offset + 1))
+
+    def cover(self, place: Place, covered: Covered, *, received: int = 0) -> None:
+        """Counts records that Kafka has, and where they end.
+
+        Args:
+            place: where they are, and what they count as.
+            covered: how many, and the offset after the last of them.
+            received: how many of them were not counted as received yet.
+        """
+        with self._lock:
+            account = self.accounts[place.stream]
+            account.received += received
+            if place.kind == FORWARDED:
+                account.forwarded += covered.n_records
+            else:
+                account.dead_lettered += covered.n_records
+            self._covered[place] = self._covered.get(place, Covered()).then(covered)
+
     def delay(self, measure: str, delay_ms: float, n: int = 1) -> None:
         """Counts a delay in milliseconds under `device_to_kafka`, `device_to_row` or `device_to_frame`."""
         with self._lock:
@@ -90,8 +131,18 @@ class StageStats:
 
     def snapshot(self) -> dict[str, Account]:
         """A copy of the accounts, consistent with itself."""
+        return self.books().accounts
+
+    def books(self) -> Books:
+        """A copy of the accounts and of what they cover, consistent with each other."""
         with self._lock:
-            return {stream: replace(account) for stream, account in self.accounts.items()}
+            accounts = {stream: replace(account) for stream, account in self.accounts.items()}
+            return Books(accounts, dict(self._covered))
+
+    def current_alerts(self) -> dict[tuple[str, str], str]:
+        """A copy of the alerts."""
+        with self._lock:
+            return dict(self.alerts)
 
     def take_delays(self) -> dict[str, DelayHistogram]:
         """The delays since the last call; the caller owns them now."""

@@ -63,12 +63,14 @@ class Start(NamedTuple):
     Args:
         next_offset: there.
         n_dropped: records that Kafka had and that nobody will read.
+        n_repeated: records that were read and will be read again, at most.
         code: `topic_recreated`, `log_truncated` or `records_expired`.
         message: for a person.
     """
 
     next_offset: int
     n_dropped: int
+    n_repeated: int
     code: str
     message: str
 
@@ -86,18 +88,19 @@ def plan_start(kafka_partition: int, claim: Claim, log: PartitionLog) -> Start |
             f"{place}: the Kafka topic was deleted and made anew. Read from its start, offset {log.low}; "
             f"what the old topic held from offset {claim.next_offset} on is gone."
         )
-        return Start(log.low, log.low, "topic_recreated", message)
+        return Start(log.low, log.low, 0, "topic_recreated", message)
     if claim.next_offset < log.low:
         n_dropped = log.low - claim.next_offset
         message = (
             f"{place}: {n_dropped} records, offsets {claim.next_offset} to {log.low - 1}, were deleted by "
             "Kafka's retention before they were stored. Raise HL_KAFKA__RETENTION_DAYS."
         )
-        return Start(log.low, n_dropped, "records_expired", message)
+        return Start(log.low, n_dropped, 0, "records_expired", message)
     if log.diverged or claim.next_offset > log.high:
         message = (
             f"{place}: Kafka has lost records that it had confirmed; its end is {log.high}, and we were at "
             f"offset {claim.next_offset}. Read again from offset {log.low}; what is stored stays as it is."
         )
-        return Start(log.low, 0, "log_truncated", message)
+        n_repeated = max(0, min(claim.next_offset, log.high) - log.low)
+        return Start(log.low, 0, n_repeated, "log_truncated", message)
     return None

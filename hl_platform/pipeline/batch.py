@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from hl_platform.adapters.kafka.consumer import Record
 from hl_platform.core.accounts import Account
+from hl_platform.core.coverage import Covered, bridge_of_reading
 from hl_platform.core.errors import PoisonRecordError
 from hl_platform.core.readings import Reading, ReadingDecoder
 
@@ -82,3 +83,17 @@ def last_of_each(items: Iterable[Item], account: Account) -> list[tuple[Item, Re
                 account.corrected += 1
         last[key] = (item, item.reading)
     return list(last.values())
+
+
+def count_origins(items: Iterable[Item]) -> dict[tuple[int, str], Covered]:
+    """How many records each bridge wrote, and where they end, by Kafka partition and bridge.
+
+    Args:
+        items: in order of offset within each Kafka partition.
+    """
+    origins: dict[tuple[int, str], Covered] = {}
+    for record, *_ in items:
+        bridge = bridge_of_reading(record.value, is_replay=record.replay_of is not None)
+        key = (record.kafka_partition, bridge)
+        origins[key] = origins.get(key, Covered()).then(Covered(1, record.offset + 1))
+    return origins

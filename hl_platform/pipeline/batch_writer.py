@@ -23,7 +23,7 @@ from hl_platform.core.errors import InvariantError, PoisonRecordError, Transient
 from hl_platform.core.positions import Claim, Reached
 from hl_platform.core.readings import Reading
 from hl_platform.core.streams import Stream
-from hl_platform.pipeline.batch import Failure, Item, Position, last_of_each
+from hl_platform.pipeline.batch import Failure, Item, Position, count_origins, last_of_each
 from hl_platform.pipeline.dead_letters import make_dead_letter
 
 log = structlog.get_logger()
@@ -144,7 +144,8 @@ class BatchWriter:
             item.record.kafka_partition: Reached(item.record.offset + 1, item.record.leader_epoch)
             for item in items
         }
-        written = self._store.write([reading for _, reading in stored], claims, reached, account)
+        readings = [reading for _, reading in stored]
+        written = self._store.write(readings, claims, reached, account, count_origins(items))
         claims.update({partition: claims[partition].moved_to(place) for partition, place in reached.items()})
         for item in rejected:
             del self._sent[item.position]

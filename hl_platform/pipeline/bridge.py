@@ -18,6 +18,7 @@ import structlog
 from hl_platform.adapters.kafka.producer import SURELY_FITS_BYTES, Delivery
 from hl_platform.adapters.mqtt.session import MqttMessage, MqttSession, Token
 from hl_platform.core.accounts import StageStats
+from hl_platform.core.coverage import DEAD_LETTERED, FORWARDED, Place
 from hl_platform.core.errors import PoisonRecordError
 from hl_platform.core.readings import ReadingDecoder, Source, device_of_topic
 from hl_platform.core.routing import Router
@@ -164,12 +165,11 @@ class Bridge:
                 "reading_rejected", mqtt_topic=mqtt_topic, reason=fault.reason, detail=fault.detail[:200]
             )
 
-    def on_delivered(self, record: Outgoing, _delivery: Delivery) -> None:
+    def on_delivered(self, record: Outgoing, delivery: Delivery) -> None:
         """See Receiver."""
-        if record.dead:
-            self._stats.count(record.stream, dead_lettered=1)
-        else:
-            self._stats.count(record.stream, forwarded=1)
+        kind = DEAD_LETTERED if record.dead else FORWARDED
+        place = Place(record.stream, kind, record.kafka_topic, delivery.kafka_partition)
+        self._stats.deliver(place, delivery.offset)
 
     def on_safe(self, token: Token | None) -> None:
         """See Receiver."""

@@ -139,7 +139,7 @@ class Positions:
         self._stats.alert(self._stream.name, start.code, start.message)
         reached = Reached(start.next_offset)
         here = claim._replace(topic_id=found.topic_id)
-        self._store.move(partition, here, reached, dropped=start.n_dropped)
+        self._store.move(partition, here, reached, dropped=start.n_dropped, repeated=start.n_repeated)
         return here.moved_to(reached)
 
     def _is_another_topic(self) -> bool:

@@ -24,6 +24,7 @@ from hl_platform.core.settings import Settings, require_address
 from hl_platform.core.streams import Stream
 from hl_platform.pipeline.dead_letter_index import DeadLetterIndexer
 from hl_platform.pipeline.make_bridge import make_bridge
+from hl_platform.pipeline.recount import Recount
 from hl_platform.pipeline.services import Service, plan_bridge_names
 from hl_platform.pipeline.sink import StreamSink
 from hl_platform.pipeline.stand_in import SiblingWatch
@@ -123,10 +124,16 @@ class _Tenure:
         settings, service, stats = self._settings, self._service, self._stats
         if service.stage == "bridge":
             # It need not wait for Kafka longer than a reading does: it has a spool.
-            answers = _await_topics(settings, service.streams, finished, settings.bridge.spool_after_s)
-            ask = partial(ensure_topics, settings.kafka, service.streams)
+            recount = Recount(settings.kafka, service, self.keeper.counted_before, stats, finished)
+
+            def ask() -> None:
+                ensure_topics(settings.kafka, service.streams)
+                # Before anything is sent: behind what is read here, every record is ours.
+                recount.once()
+
+            answers = _await(ask, finished, settings.bridge.spool_after_s)
             return [make_bridge(settings, service, stats, ask_kafka=ask, kafka_answers=answers)]
-        _await_topics(settings, service.streams, finished, math.inf)
+        _await(partial(ensure_topics, settings.kafka, service.streams), finished, math.inf)
         producer = KafkaProducer(settings.kafka, f"hl-{service.name}")
         sinks = [
             _make_sink(settings, service, stream, producer, stats, lease_epoch=self.keeper.epoch)
@@ -151,14 +158,12 @@ def _make_sibling_watch(settings: Settings, service: Service) -> SiblingWatch:
     )
 
 
-def _await_topics(
-    settings: Settings, streams: Sequence[Stream], finished: Callable[[], bool], patience_s: float
-) -> bool:
-    """Makes the topics; returns whether Kafka answered before patience ended."""
+def _await(ask: Callable[[], None], finished: Callable[[], bool], patience_s: float) -> bool:
+    """Asks Kafka for something; returns whether it answered before patience ended."""
     until = time.monotonic() + patience_s
     while not finished() and time.monotonic() < until:
         try:
-            ensure_topics(settings.kafka, streams)
+            ask()
         except TransientError as exc:
             log.warning("kafka_away", error=str(exc))
             time.sleep(RETRY_S)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from hl_platform.adapters.postgres.leases import Holder, Lease
-from hl_platform.core.accounts import StageStats
+from hl_platform.core.accounts import Books, StageStats
 from hl_platform.core.backoff import Backoff
 from hl_platform.core.errors import FencedError, HlError, TransientError
 from hl_platform.core.settings import ServiceSettings
@@ -55,6 +55,11 @@ class LeaseKeeper:
     def epoch(self) -> int:
         """Under which the lease is held."""
         return self._lease.epoch
+
+    @property
+    def counted_before(self) -> Books:
+        """What predecessors had counted when the lease was taken."""
+        return self._lease.counted_before
 
     def acquire(self, stop: threading.Event) -> bool:
         """Waits for the lease: until the holder before has flushed, or for an outage of the database.

@@ -13,9 +13,10 @@ import psycopg
 import structlog
 
 from hl_platform import __version__
+from hl_platform.adapters.postgres.account_store import AccountStore
 from hl_platform.adapters.postgres.connection import connect
 from hl_platform.adapters.postgres.errors import translated
-from hl_platform.core.accounts import Account, StageStats
+from hl_platform.core.accounts import Books, StageStats
 from hl_platform.core.errors import FencedError
 from hl_platform.core.histogram import DelayHistogram
 
@@ -41,36 +42,11 @@ update hl.leases set stop_requested_at = now()
 where service = %(service)s and released_at is null and stop_requested_at is null
 """
 
-SETTLE_ACCOUNTS = """
--- settle_accounts: what the last holder had in flight was never acknowledged and will be received again
-update hl.accounts set received = received - in_flight, in_flight = 0
-where service = %(service)s and in_flight <> 0
-"""
-
-READ_ACCOUNTS = """
--- read_accounts: the counts to go on from
-select stream, received, forwarded, dead_lettered, duplicates, corrected, dropped
-from hl.accounts where service = %(service)s
-"""
-
 BEAT = """
 -- beat: show that the holder lives; no row means that it holds no longer
 update hl.leases set beat_at = clock_timestamp()
 where service = %(service)s and epoch = %(epoch)s
 returning stop_requested_at is not null
-"""
-
-WRITE_ACCOUNT = """
--- write_account: the counts of one stream, whole
-insert into hl.accounts as a (service, stage, stream, received, forwarded, dead_lettered, duplicates, corrected,
-                              dropped, in_flight, last_reading_at, updated_at)
-values (%(service)s, %(stage)s, %(stream)s, %(received)s, %(forwarded)s, %(dead_lettered)s, %(duplicates)s,
-        %(corrected)s, %(dropped)s, %(in_flight)s, %(last_reading_at)s, now())
-on conflict (service, stream) do update
-set received = excluded.received, forwarded = excluded.forwarded, dead_lettered = excluded.dead_lettered,
-    duplicates = excluded.duplicates, corrected = excluded.corrected, dropped = excluded.dropped,
-    in_flight = excluded.in_flight, last_reading_at = coalesce(excluded.last_reading_at, a.last_reading_at),
-    updated_at = now()
 """
 
 ADD_DELAYS = """
@@ -127,14 +103,18 @@ class Lease:
         self._stale_after_s = stale_after_s
         self._conn: psycopg.Connection | None = None
         self._epoch = 0
-        self._base: dict[str, Account] = {}
-        self._written: dict[str, Account] = {}
+        self._accounts = AccountStore(holder.service, holder.stage)
         self._delays: dict[str, DelayHistogram] = {}
 
     @property
     def epoch(self) -> int:
         """The epoch held; 0 before the first `try_acquire` that succeeded."""
         return self._epoch
+
+    @property
+    def counted_before(self) -> Books:
+        """What predecessors had counted when the lease was taken."""
+        return self._accounts.before
 
     def try_acquire(self, *, force: bool = False, ask: bool = True) -> bool:
         """Takes the lease if nobody alive holds it; otherwise asks the holder to stop and returns False.
@@ -163,15 +143,13 @@ class Lease:
                 if ask:
                     conn.execute(REQUEST_STOP, values)
                 return False
-            conn.execute(SETTLE_ACCOUNTS, values)
-            counts = conn.execute(READ_ACCOUNTS, values).fetchall()
+            self._accounts.take_over(conn)
         self._epoch = row[0]
-        self._base = {stream: Account(*numbers) for stream, *numbers in counts}
         log.info("lease_acquired", service=self._holder.service, epoch=self._epoch, forced=force)
         return True
 
     def beat(self, stats: StageStats, *, with_accounts: bool) -> bool:
-        """Renews the lease and writes what was counted; returns whether the holder is asked to stop.
+        """Renews the lease, writes what was counted and raised; returns whether the holder is asked to stop.
 
         Args:
             stats: the stage's counts since it started.
@@ -183,21 +161,18 @@ class Lease:
         """
         for measure, delays in stats.take_delays().items():
             self._delays.setdefault(measure, DelayHistogram()).merge(delays.counts, delays.max_ms)
-        accounts = stats.snapshot() if with_accounts else {}
         key = {"service": self._holder.service, "epoch": self._epoch}
         with self._transaction() as conn:
             row = conn.execute(BEAT, key).fetchone()
             if row is None:
                 raise FencedError(f"{self._holder.service}: epoch {self._epoch} is no longer the newest")
-            for stream, account in accounts.items():
-                if self._written.get(stream) != account:
-                    conn.execute(WRITE_ACCOUNT, self._account_row(stream, account))
+            written = self._accounts.write(conn, stats, with_accounts=with_accounts)
             for measure, delays in self._delays.items():
                 row_values = {"measure": measure, "counts": delays.counts, "max_ms": delays.max_ms}
                 conn.execute(ADD_DELAYS, {**key, **row_values})
             if self._delays:
                 conn.execute(FORGET_DELAYS, key)
-        self._written = accounts
+        self._accounts.confirm(written)
         self._delays = {}
         return bool(row[0])
 
@@ -213,18 +188,6 @@ class Lease:
         if self._conn is not None:
             self._conn.close()
             self._conn = None
-
-    def _account_row(self, stream: str, own: Account) -> dict[str, object]:
-        base = self._base.get(stream, Account())
-        counts = ("received", "forwarded", "dead_lettered", "duplicates", "corrected", "dropped")
-        return {
-            "service": self._holder.service,
-            "stage": self._holder.stage,
-            "stream": stream,
-            **{name: getattr(base, name) + getattr(own, name) for name in counts},
-            "in_flight": own.in_flight,
-            "last_reading_at": own.last_reading_at,
-        }
 
     @contextmanager
     def _transaction(self) -> Iterator[psycopg.Connection]:

@@ -10,9 +10,9 @@ from hl_platform.core.positions import Claim, Reached
 
 CLAIM = """
 -- claim: take over a Kafka partition; whoever held it before can no longer commit. No row without the lease
-insert into hl.offsets as o (consumer_group, kafka_topic, kafka_partition, next_offset, epoch, service,
-                             kafka_topic_id)
-select %(group)s, %(topic)s, %(partition)s, %(start)s, 1, %(service)s, %(topic_id)s
+insert into hl.offsets as o (consumer_group, kafka_topic, kafka_partition, first_offset, next_offset, epoch,
+                             service, kafka_topic_id)
+select %(group)s, %(topic)s, %(partition)s, %(start)s, %(start)s, 1, %(service)s, %(topic_id)s
 from hl.leases where service = %(service)s and epoch = %(lease_epoch)s
 on conflict (consumer_group, kafka_topic, kafka_partition) do update
 set epoch = o.epoch + 1, service = excluded.service, updated_at = now(),
@@ -36,6 +36,12 @@ READ_CLAIMS = """
 select kafka_partition, next_offset, epoch, leader_epoch, kafka_topic_id
 from hl.offsets
 where consumer_group = %(group)s and kafka_topic = %(topic)s and kafka_partition = any(%(partitions)s)
+"""
+
+SHIFT_FIRST_OFFSET = """
+-- shift_first_offset: keep next_offset - first_offset the number of records received, through a jump
+update hl.offsets set first_offset = first_offset + %(shift)s
+where consumer_group = %(group)s and kafka_topic = %(topic)s and kafka_partition = %(partition)s
 """
 
 
@@ -110,3 +116,22 @@ class OffsetStore:
         }
         if conn.execute(ADVANCE, values).rowcount != len(moves):
             raise FencedError(f"{self._key['group']}: a claim on {self._key['topic']} is not ours any more")
+
+    def jump(
+        self, conn: psycopg.Connection, kafka_partition: int, claim: Claim, reached: Reached, *, dropped: int
+    ) -> None:
+        """Moves a claim past records, or back over records, that are not received by that.
+
+        Args:
+            conn: in the transaction of the work that is done.
+            kafka_partition: which.
+            claim: as it stands.
+            reached: where to.
+            dropped: how many of the records in between are counted as received all the same.
+
+        Raises:
+            FencedError: as from `advance`.
+        """
+        self.advance(conn, {kafka_partition: claim}, {kafka_partition: reached})
+        shift = reached.next_offset - claim.next_offset - dropped
+        conn.execute(SHIFT_FIRST_OFFSET, {**self._key, "partition": kafka_partition, "shift": shift})

@@ -13,6 +13,7 @@ from hl_platform.adapters.postgres.errors import translated
 from hl_platform.adapters.postgres.offset_store import OffsetStore
 from hl_platform.adapters.postgres.reading_rows import ReadingRows, Written
 from hl_platform.core.accounts import Account
+from hl_platform.core.coverage import DROPPED, REPEATED, Covered
 from hl_platform.core.errors import PoisonRecordError
 from hl_platform.core.positions import Claim, Reached
 from hl_platform.core.readings import Reading
@@ -31,6 +32,25 @@ set received = a.received + excluded.received, forwarded = a.forwarded + exclude
     dead_lettered = a.dead_lettered + excluded.dead_lettered, duplicates = a.duplicates + excluded.duplicates,
     corrected = a.corrected + excluded.corrected, dropped = a.dropped + excluded.dropped,
     last_reading_at = coalesce(excluded.last_reading_at, a.last_reading_at), updated_at = now()
+"""
+
+ADD_TO_COVERAGE = """
+-- add_to_coverage: whose the records of a batch are
+insert into hl.coverage as c (stage, bridge, stream, kind, kafka_topic, kafka_partition, n_records, next_offset)
+select 'sink', n.bridge, %(stream)s, 'forwarded', %(topic)s, n.kafka_partition, n.n_records, n.next_offset
+from unnest(%(partitions)s::int[], %(bridges)s::text[], %(counts)s::bigint[], %(next)s::bigint[])
+     as n (kafka_partition, bridge, n_records, next_offset)
+order by n.kafka_partition, n.bridge
+on conflict (stage, bridge, stream, kind, kafka_topic, kafka_partition) do update
+set n_records = c.n_records + excluded.n_records, next_offset = excluded.next_offset, updated_at = now()
+"""
+
+ADD_OF_UNKNOWN_ORIGIN = """
+-- add_of_unknown_origin: records that were dropped, or will be read a second time; nobody can tell whose they are
+insert into hl.coverage as c (stage, bridge, stream, kind, kafka_topic, kafka_partition, n_records, next_offset)
+values ('sink', '', %(stream)s, %(kind)s, %(topic)s, %(partition)s, %(n_records)s, %(next_offset)s)
+on conflict (stage, bridge, stream, kind, kafka_topic, kafka_partition) do update
+set n_records = c.n_records + excluded.n_records, next_offset = excluded.next_offset, updated_at = now()
 """
 
 
@@ -68,7 +88,9 @@ class SinkStore:
         with translated():
             return self._offsets.read(self._connected(), kafka_partitions)
 
-    def move(self, kafka_partition: int, claim: Claim, reached: Reached, *, dropped: int) -> None:
+    def move(
+        self, kafka_partition: int, claim: Claim, reached: Reached, *, dropped: int, repeated: int
+    ) -> None:
         """Sets a claim to another place, because Kafka does not have its own.
 
         Args:
@@ -76,11 +98,23 @@ class SinkStore:
             claim: as it stands; its topic id is written, too.
             reached: where to go on instead.
             dropped: how many records Kafka no longer has; they are counted.
+            repeated: how many records will be counted a second time, at most.
         """
         account = Account(received=dropped, dropped=dropped)
         with translated(), self._connected().transaction():
-            self._offsets.advance(self._connected(), {kafka_partition: claim}, {kafka_partition: reached})
+            self._offsets.jump(self._connected(), kafka_partition, claim, reached, dropped=dropped)
             self._add_to_account(account)
+            for kind, n_records in ((DROPPED, dropped), (REPEATED, repeated)):
+                if n_records:
+                    values = {
+                        "stream": self._stream.name,
+                        "kind": kind,
+                        "topic": self._stream.kafka_topic,
+                        "partition": kafka_partition,
+                        "n_records": n_records,
+                        "next_offset": reached.next_offset,
+                    }
+                    self._connected().execute(ADD_OF_UNKNOWN_ORIGIN, values)
 
     def write(
         self,
@@ -88,6 +122,7 @@ class SinkStore:
         claims: Mapping[int, Claim],
         reached: Mapping[int, Reached],
         account: Account,
+        origins: Mapping[tuple[int, str], Covered],
     ) -> Written:
         """Commits a batch.
 
@@ -97,6 +132,7 @@ class SinkStore:
             reached: where they stand after it.
             account: what the batch adds to the counts, except what only the table knows; `forwarded`,
                 `corrected` and `duplicates` are completed here.
+            origins: how many of the records which bridge wrote, by Kafka partition and bridge.
 
         Raises:
             FencedError: somebody else has claimed one of the partitions; nothing was written.
@@ -119,6 +155,7 @@ class SinkStore:
                     account.corrected += written.corrected
                     account.duplicates += len(readings) - written.inserted - written.corrected
                 self._add_to_account(account)
+                self._add_to_coverage(origins)
         return written
 
     def find_rejected(self, readings: Sequence[Reading]) -> list[tuple[int, PoisonRecordError]]:
@@ -171,6 +208,17 @@ class SinkStore:
             if row and row[0]:
                 log.info("partition_created", table=self._stream.table, day=day.isoformat())
         self._days |= days
+
+    def _add_to_coverage(self, origins: Mapping[tuple[int, str], Covered]) -> None:
+        values = {
+            "stream": self._stream.name,
+            "topic": self._stream.kafka_topic,
+            "partitions": [partition for partition, _ in origins],
+            "bridges": [bridge for _, bridge in origins],
+            "counts": [covered.n_records for covered in origins.values()],
+            "next": [covered.next_offset for covered in origins.values()],
+        }
+        self._connected().execute(ADD_TO_COVERAGE, values)
 
     def _add_to_account(self, account: Account) -> None:
         counts = (
