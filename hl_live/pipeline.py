@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 
 import msgspec
 
@@ -36,12 +37,49 @@ class DelayView(msgspec.Struct, frozen=True, kw_only=True):
     max: float | None
 
 
+class BalanceView(msgspec.Struct, frozen=True, kw_only=True):
+    """What the last comparison of the accounts found of one stream at one stage.
+
+    Args:
+        n_records: by how many they differ; 0 when they balance.
+        balanced_at: when they balanced last; null if they do, or never did.
+        found_at: when the difference was first found.
+    """
+
+    stream: str
+    stage: str
+    n_records: int
+    explanation: str
+    compared_at: datetime
+    balanced_at: datetime | None
+    found_at: datetime | None
+
+
+class AlertView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a service says that a person should know.
+
+    Args:
+        stream: whose condition it is; empty if the whole service's.
+        text: what it is and what helps.
+        is_of_the_dead: whether the service has ended since.
+    """
+
+    service: str
+    stream: str
+    code: str
+    text: str
+    since: datetime
+    is_of_the_dead: bool
+
+
 class PipelineView(msgspec.Struct, frozen=True, kw_only=True):
     """All stages; lag is in records by consumer group, and null while Kafka does not tell."""
 
     stages: list[StageView]
     lag: dict[str, int] | None
     delay_ms: dict[str, DelayView]
+    balances: list[BalanceView]
+    alerts: list[AlertView]
 
 
 class PipelineReader:

@@ -53,7 +53,7 @@ class Covered(NamedTuple):
         return Covered(self.n_records + later.n_records, next_offset)
 
 
-class _Origin(msgspec.Struct):
+class _Origin(msgspec.Struct, frozen=True):
     bridge: str = NO_BRIDGE
 
 

@@ -15,6 +15,7 @@ from hl_platform.core.streams import Stream
 from hl_platform.defs.lineage import dead_letter_key, kafka_key, mqtt_key, table_key
 from hl_platform.defs.runs import list_runs, newest_was_terminated
 from hl_platform.defs.services import job_name_of
+from hl_platform.pipeline.comparison import compare_accounts
 from hl_platform.pipeline.health import CHECKS, Check, Shown, StreamHealth, judge, plan_events
 from hl_platform.pipeline.services import Service, plan_services
 
@@ -40,12 +41,13 @@ def build_sensor(settings: Settings, streams: Mapping[str, Stream]) -> dg.Sensor
         minimum_interval_seconds=LOOK_EVERY_S,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
-            "Shows live figures and checks on the assets, from heartbeats and accounts: every five minutes "
-            "while readings arrive, and at once when a check changes."
+            "Compares the accounts, and shows live figures and checks on the assets: every five minutes while "
+            "readings arrive, and at once when a check changes."
         ),
     )
     def show_health(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         try:
+            compare_accounts(settings, streams.values())
             health = read_health(require_address(settings.database.url, "database", "url"), streams.values())
         except TransientError as exc:
             return dg.SkipReason(f"The database cannot be reached: {exc}")
@@ -75,6 +77,7 @@ def build_checks(
         ],
     )
     def check_stream(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        compare_accounts(settings, streams.values())
         health = read_health(require_address(settings.database.url, "database", "url"), streams.values())
         judged = judge_all(health, settings, streams, context.instance)
         for check in next(each for each in judged if each.stream == stream.name).checks:
@@ -99,10 +102,7 @@ def judge_all(
 
 
 def lag_of(health: Health, settings: Settings) -> dict[str, int]:
-    """Records that each consumer group of a sink has still to read; empty while Kafka is away.
-
-    The only place where a sensor asks Kafka: every few minutes, with a time-out of seconds.
-    """
+    """Records that each consumer group of a sink has still to read; empty while Kafka is away."""
     try:
         return read_lag(settings.kafka, (), health.next_offsets) if health.next_offsets else {}
     except TransientError as exc:

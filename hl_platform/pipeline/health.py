@@ -65,11 +65,19 @@ class Shown(msgspec.Struct):
     checks: dict[str, tuple[float, bool]] = {}
 
 
+# Which comparisons tell of each stage's account: within it, and with the stage before or behind it.
+STAGES_JUDGED = {"bridge": ("bridge", "bridge_to_kafka"), "sink": ("kafka_to_sink", "sink")}
+
 CHECKS: Mapping[tuple[str, str], str] = {
     ("kafka", "bridge_alive"): "The bridge shows a heartbeat.",
-    ("kafka", "bridge_accounts_balance"): "Every reading the bridge received is accounted for.",
+    ("kafka", "bridge_accounts_balance"): (
+        "Every reading the bridge received is accounted for, and Kafka has what it was given."
+    ),
     ("table", "sink_alive"): "The sink shows a heartbeat.",
-    ("table", "sink_accounts_balance"): "Every reading the sink received is accounted for.",
+    ("table", "sink_accounts_balance"): (
+        "The sink received every reading that the bridge forwarded, and each is accounted for."
+    ),
+    ("table", "no_alerts"): "No service has anything to tell that a person should know.",
     ("table", "newest_reading_fresh"): f"A reading has been stored within {FRESH_S / 60:g} minutes.",
 }
 
@@ -91,6 +99,7 @@ def judge(
         names = [service.name for service in serving if service.stage == stage]
         checks.append(_judge_alive(health, stage, place, names, stopped))
         checks.append(_judge_balance(health, stage, place, stream))
+    checks.append(_judge_alerts(health, stream, serving))
     checks.append(_judge_fresh(health, stream))
     return StreamHealth(stream.name, _figures_of(health, stream), checks)
 
@@ -153,11 +162,27 @@ def _judge_balance(health: Health, stage: str, place: str, stream: Stream) -> Ch
     text = (
         f"{account.received} received = {account.forwarded} forwarded + {account.dead_lettered} dead-lettered + "
         f"{account.duplicates} duplicates + {account.corrected} corrections + {account.dropped} dropped + "
-        f"{account.in_flight} in flight"
+        f"{account.in_flight} in flight."
     )
-    if account.difference:
-        text += f", but for a difference of {account.difference}"
-    return Check(place, f"{stage}_accounts_balance", account.difference == 0, f"{text}.")
+    balances = [health.balances.get((name, stream.name)) for name in STAGES_JUDGED[stage]]
+    wrong = [balance for balance in balances if balance is not None and balance.n_records]
+    if wrong:
+        text = " ".join(
+            f"{balance.stage}: {balance.n_records} records differ, {balance.interval}. {balance.explanation}"
+            for balance in wrong
+        )
+    return Check(place, f"{stage}_accounts_balance", not wrong, text)
+
+
+def _judge_alerts(health: Health, stream: Stream, serving: Sequence[Service]) -> Check:
+    names = {service.name for service in serving}
+    alerts = [
+        alert
+        for alert in health.alerts
+        if alert.stream == stream.name or (not alert.stream and alert.service in names)
+    ]
+    text = " ".join(f"{alert.service}, {alert.code}: {alert.text}" for alert in alerts)
+    return Check("table", "no_alerts", not alerts, text or "Nothing is raised.")
 
 
 def _judge_fresh(health: Health, stream: Stream) -> Check:

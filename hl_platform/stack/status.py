@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import click
@@ -97,10 +98,40 @@ def print_report(console: Console, report: StatusReport) -> None:
     console.print(_services_table(document["services"]))  # type: ignore[arg-type] # made above
     if document["stages"]:
         console.print(_stages_table(document["stages"]))  # type: ignore[arg-type]
+    print_balances(console, document["balances"])  # type: ignore[arg-type]
+    print_alerts(console, document["alerts"])  # type: ignore[arg-type]
     if document["lag"]:
         console.print(_lag_table(document["lag"]))  # type: ignore[arg-type]
     if document["delay_ms"]:
         console.print(_delay_table(document["delay_ms"]))  # type: ignore[arg-type]
+
+
+def print_balances(console: Console, balances: list[dict[str, object]]) -> None:
+    """Says whether the accounts balance; if they do not, where, by how much and since when."""
+    if not balances:
+        return
+    wrong = [balance for balance in balances if balance["n_records"]]
+    compared_at = min(str(balance["compared_at"]) for balance in balances)
+    age_s = (datetime.now(UTC) - datetime.fromisoformat(compared_at)).total_seconds()
+    when = f"as of {duration_text(max(0.0, age_s))} ago"
+    if not wrong:
+        console.print(Text(f"Accounts balance, {when}.", style="green"))
+    for balance in wrong:
+        console.print(
+            Text(
+                f"Accounts of {balance['stream']} differ by {balance['n_records']} at {balance['stage']}, "
+                f"{balance['interval']}; {when}. {balance['explanation']}",
+                style="bold red",
+            )
+        )
+
+
+def print_alerts(console: Console, alerts: list[dict[str, object]]) -> None:
+    """Shows what a person should know, each with what helps."""
+    for alert in alerts:
+        whose = f"{alert['service']}, {alert['stream']}" if alert["stream"] else alert["service"]
+        since = f"since {datetime.fromisoformat(str(alert['since'])):%Y-%m-%d %H:%M:%S} UTC"
+        console.print(Text(f"{whose}: {alert['text']} ({alert['code']}, {since})", style="bold red"))
 
 
 def list_services(

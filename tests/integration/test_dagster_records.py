@@ -1,5 +1,6 @@
 """What Dagster keeps and forgets, in its real storage on PostgreSQL: health on assets, old runs, old events."""
 
+import re
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,9 @@ import pytest
 
 from hl_platform.adapters.postgres.connection import connect
 from hl_platform.adapters.postgres.dagster_events import forget_runless_events
+from hl_platform.adapters.postgres.leases import Holder, Lease
 from hl_platform.adapters.postgres.migrate import migrate
+from hl_platform.core.accounts import StageStats
 from hl_platform.core.settings import Settings, load_settings
 from hl_platform.defs.health import build_checks, build_sensor, dead_letter_key, kafka_key, table_key
 from hl_platform.defs.housekeeping import build_job
@@ -79,6 +82,20 @@ def count(settings: Settings, *, received: int, forwarded: int, lost: int = 0) -
                     "dropped": received - forwarded - lost,
                 },
             )
+            conn.execute(
+                "insert into hl.coverage (stage, bridge, stream, kind, kafka_topic, kafka_partition, n_records, "
+                "next_offset) values (%(stage)s, 'bridge', 'energy', 'forwarded', %(topic)s, 0, %(n)s, %(n)s) "
+                "on conflict (stage, bridge, stream, kind, kafka_topic, kafka_partition) "
+                "do update set n_records = excluded.n_records, next_offset = excluded.next_offset",
+                {"stage": stage, "topic": ENERGY.kafka_topic, "n": forwarded},
+            )
+        conn.execute(
+            "insert into hl.offsets (consumer_group, kafka_topic, kafka_partition, first_offset, next_offset, "
+            "epoch, service) values (%s, %s, 0, 0, %s, 1, 'sink') "
+            "on conflict (consumer_group, kafka_topic, kafka_partition) "
+            "do update set next_offset = excluded.next_offset",
+            (ENERGY.consumer_group, ENERGY.kafka_topic, received),
+        )
 
 
 def beat(settings: Settings, *, age_s: float) -> None:
@@ -119,6 +136,15 @@ def checked(result: dg.SensorResult) -> dict[str, bool]:
     }
 
 
+def descriptions(result: dg.SensorResult) -> dict[str, str]:
+    return {
+        event.check_name: event.description or ""
+        for event in result.asset_events or []
+        if isinstance(event, dg.AssetCheckEvaluation)
+        and event.asset_key in (kafka_key(ENERGY), table_key(ENERGY))
+    }
+
+
 def test_figures_of_a_stream_appear_with_its_first_reading(
     settings: Settings, instance: dg.DagsterInstance
 ) -> None:
@@ -138,12 +164,6 @@ def test_figures_are_shown_without_lag_while_kafka_is_away(
     settings: Settings, instance: dg.DagsterInstance
 ) -> None:
     count(settings, received=5, forwarded=4)
-    with connect(settings.database.url or "", application_name="hl-test") as conn:
-        conn.execute(
-            "insert into hl.offsets (consumer_group, kafka_topic, kafka_partition, next_offset, epoch, service) "
-            "values (%s, %s, 0, 5, 1, 'sink')",
-            (ENERGY.consumer_group, ENERGY.kafka_topic),
-        )
     tick(settings, instance)
     event = instance.get_latest_materialization_event(table_key(ENERGY))
     assert event is not None
@@ -186,16 +206,55 @@ def test_check_that_changes_is_shown_at_once(settings: Settings, instance: dg.Da
     }
 
 
+def test_check_names_the_stage_and_the_interval_where_accounts_do_not_balance(
+    settings: Settings, instance: dg.DagsterInstance
+) -> None:
+    beat(settings, age_s=0.1)
+    count(settings, received=5, forwarded=5)
+    tick(settings, instance)
+    with connect(settings.database.url or "", application_name="hl-test") as conn:
+        conn.execute("update hl.accounts set forwarded = 3, duplicates = 2 where stage = 'bridge'")
+        conn.execute("update hl.coverage set n_records = 4 where stage = 'sink'")
+    texts = descriptions(tick(settings, instance))
+    assert re.fullmatch(
+        r"bridge_to_kafka: 2 records differ, between \S+ \S+ and \S+ \S+ UTC\. "
+        r"bridge counts 3 forwarded, and 5 by their offsets on Kafka\.",
+        texts["bridge_accounts_balance"],
+    )
+    assert re.match(
+        r"kafka_to_sink: 1 records differ, between \S+ \S+ and \S+ \S+ UTC\. "
+        r"Kafka partition 0: bridge wrote 5 records",
+        texts["sink_accounts_balance"],
+    )
+
+
+def test_alert_is_named_by_the_check_until_it_is_cleared(
+    settings: Settings, instance: dg.DagsterInstance
+) -> None:
+    migrate(settings.database.url or "", None, STREAMS.values())
+    lease = Lease(settings.database.url or "", Holder("sink", "sink"), stale_after_s=30)
+    lease.try_acquire()
+    stats = StageStats()
+    stats.alert("energy", "breaker_open", "Half of the readings are rejected. Look into hl dlq list.")
+    lease.beat(stats, with_accounts=False)
+    raised = tick(settings, instance)
+    stats.clear_alert("energy", "breaker_open")
+    lease.beat(stats, with_accounts=False)
+    cleared = tick(settings, instance)
+    lease.close()
+    assert descriptions(raised)["no_alerts"] == (
+        "sink, breaker_open: Half of the readings are rejected. Look into hl dlq list."
+    )
+    assert checked(raised)["no_alerts"] is False
+    assert checked(cleared)["no_alerts"] is True
+
+
 def test_check_says_that_a_person_stopped_the_service(
     settings: Settings, instance: dg.DagsterInstance
 ) -> None:
     beat(settings, age_s=60.0)
     run = instance.create_run_for_job(_job("sink"), status=dg.DagsterRunStatus.CANCELED)
-    texts = {
-        event.check_name: event.description or ""
-        for event in tick(settings, instance).asset_events or []
-        if isinstance(event, dg.AssetCheckEvaluation)
-    }
+    texts = descriptions(tick(settings, instance))
     assert f"A person terminated its run {run.run_id}" in texts["sink_alive"]
 
 

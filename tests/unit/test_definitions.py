@@ -86,7 +86,7 @@ def test_stream_of_the_household_gets_its_assets_and_checks(tmp_path: Path) -> N
     checks = {
         key.name for key in graph.asset_check_keys if key.asset_key.path == ["postgres", "solar_readings"]
     }
-    assert checks == {"sink_alive", "sink_accounts_balance", "newest_reading_fresh"}
+    assert checks == {"sink_alive", "sink_accounts_balance", "no_alerts", "newest_reading_fresh"}
 
 
 def test_lineage_runs_from_device_to_table() -> None:

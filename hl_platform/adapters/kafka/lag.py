@@ -46,6 +46,24 @@ def read_lag(
     return lag
 
 
+def read_ends(kafka: KafkaSettings, places: Iterable[Place]) -> dict[Place, int]:
+    """Where Kafka partitions end; those of topics that are not there are left out.
+
+    Args:
+        kafka: the cluster.
+        places: Kafka topic and partition.
+
+    Raises:
+        TransientError: the cluster cannot be reached now.
+    """
+    admin = admin_client(kafka, "hl-ends")
+    try:
+        there = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
+        return _ends(admin, {place for place in places if place[0] in there})
+    except KafkaException as exc:
+        raise translate(exc) from exc
+
+
 def _feed_positions(admin: AdminClient, feeds: Mapping[str, str]) -> dict[tuple[str, str, int], int]:
     listing = admin.list_consumer_groups(request_timeout=REQUEST_TIMEOUT_S).result()
     positions = {}

@@ -1,11 +1,13 @@
 """Heartbeats, accounts and table sizes in one look, for the health that Dagster shows."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from psycopg.rows import class_row
 
+from hl_platform.adapters.postgres.alerts import Alert, read_alerts
+from hl_platform.adapters.postgres.balance_store import Balance, read_balances
 from hl_platform.adapters.postgres.connection import connect
 from hl_platform.adapters.postgres.errors import translated
 from hl_platform.core.streams import Stream
@@ -69,12 +71,6 @@ class StageAccount(NamedTuple):
     last_reading_at: datetime | None = None
     last_reading_age_s: float | None = None
 
-    @property
-    def difference(self) -> int:
-        """What was received and is not accounted for; 0 when the account balances."""
-        settled = self.forwarded + self.dead_lettered + self.duplicates + self.corrected + self.dropped
-        return self.received - settled - self.in_flight
-
 
 class TableSize(NamedTuple):
     """About how large a table is."""
@@ -91,12 +87,16 @@ class Health(NamedTuple):
         accounts: by stage and stream.
         tables: by stream.
         next_offsets: by (consumer group, Kafka topic, Kafka partition).
+        balances: what the last comparison of the accounts found, by stage and stream.
+        alerts: everything that is raised.
     """
 
     services: Mapping[str, ServiceHealth]
     accounts: Mapping[tuple[str, str], StageAccount]
     tables: Mapping[str, TableSize]
     next_offsets: Mapping[tuple[str, str, int], int]
+    balances: Mapping[tuple[str, str], Balance]
+    alerts: Sequence[Alert]
 
     def account(self, stage: str, stream: str) -> StageAccount:
         """The account of a stream in a stage; all zero before its first reading."""
@@ -120,4 +120,6 @@ def read_health(url: str, streams: Iterable[Stream]) -> Health:
                 row = cursor.execute(READ_TABLE, {"table": f"public.{stream.table}"}).fetchone()
                 tables[stream.name] = row or TableSize(0, 0)
         offsets = {(group, topic, partition): n for group, topic, partition, n in conn.execute(READ_OFFSETS)}
-    return Health(services, accounts, tables, offsets)
+        balances = {(row.stage, row.stream): row for row in read_balances(conn)}
+        alerts = read_alerts(conn)
+    return Health(services, accounts, tables, offsets, balances, alerts)

@@ -1,11 +1,13 @@
 """What flows through the platform, as the database knows it: for `hl status`, the API and the page."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import psycopg
 from psycopg.rows import class_row
 
+from hl_platform.adapters.postgres.alerts import Alert, read_alerts
+from hl_platform.adapters.postgres.balance_store import Balance, read_balances
 from hl_platform.adapters.postgres.errors import translated
 from hl_platform.core.histogram import DelayHistogram
 
@@ -93,19 +95,28 @@ class PipelineStatus(NamedTuple):
         stages: in the order of the flow.
         delays: by measure.
         next_offsets: by (consumer group, Kafka topic, Kafka partition).
+        balances: what the last comparison of the accounts found, by stream and in the order of the flow.
+        alerts: everything that is raised.
     """
 
     holders: list[ServiceHolder]
     stages: list[StageTotals]
     delays: dict[str, Delay]
     next_offsets: dict[tuple[str, str, int], int]
+    balances: Sequence[Balance] = ()
+    alerts: Sequence[Alert] = ()
 
     def document(self, lag: Mapping[str, int]) -> dict[str, object]:
-        """`stages`, `lag` and `delay_ms`, as `hl status --json` and the API show them."""
+        """`stages`, `lag`, `delay_ms`, `balances` and `alerts`, as `hl status --json` and the API show them."""
         return {
             "stages": [stage._asdict() for stage in self.stages],
             "lag": dict(sorted(lag.items())),
             "delay_ms": {measure: delay._asdict() for measure, delay in self.delays.items()},
+            "balances": [_balance_document(balance) for balance in self.balances],
+            "alerts": [
+                {**alert._asdict(), "since": alert.since.isoformat(), "text": alert.text}
+                for alert in self.alerts
+            ],
         }
 
 
@@ -127,7 +138,25 @@ def read_status(conn: psycopg.Connection) -> PipelineStatus:
             stages,
             _read_delays(conn),
             {(group, topic, partition): next_offset for group, topic, partition, next_offset in offsets},
+            read_balances(conn),
+            read_alerts(conn),
         )
+
+
+def _balance_document(balance: Balance) -> dict[str, object]:
+    times = {
+        "compared_at": balance.compared_at,
+        "balanced_at": balance.balanced_at,
+        "found_at": balance.found_at,
+    }
+    return {
+        "stream": balance.stream,
+        "stage": balance.stage,
+        "n_records": balance.n_records,
+        "explanation": balance.explanation,
+        "interval": balance.interval,
+        **{name: time.isoformat() if time else None for name, time in times.items()},
+    }
 
 
 def _read_delays(conn: psycopg.Connection) -> dict[str, Delay]:
