@@ -6,6 +6,7 @@ from datetime import datetime
 from hl_platform.adapters.kafka.producer import Delivery
 from hl_platform.adapters.postgres.reading_rows import Written
 from hl_platform.core.accounts import Account
+from hl_platform.core.coverage import Covered
 from hl_platform.core.dead_letters import DeadLetter
 from hl_platform.core.errors import PoisonRecordError, TransientError
 from hl_platform.core.positions import Claim, Reached
@@ -30,6 +31,7 @@ class FakeStore:
         self.rows: dict[Key, Reading] = {}
         self.account = Account()
         self.reached: dict[int, Reached] = {}
+        self.origins: dict[tuple[int, str], Covered] = {}
 
     def write(
         self,
@@ -37,6 +39,7 @@ class FakeStore:
         claims: Mapping[int, Claim],
         reached: Mapping[int, Reached],
         account: Account,
+        origins: Mapping[tuple[int, str], Covered],
     ) -> Written:
         self._may_break()
         assert all(claims[partition].next_offset <= place.next_offset for partition, place in reached.items())
@@ -49,6 +52,8 @@ class FakeStore:
         account.corrected += written.corrected
         account.duplicates += len(readings) - written.inserted - written.corrected
         self._add(account)
+        for key, covered in origins.items():
+            self.origins[key] = self.origins.get(key, Covered()).then(covered)
         self.reached.update(reached)
         self._may_break()
         return written

@@ -101,17 +101,19 @@ def test_a_reading_that_the_driver_itself_refuses_is_found(store: SinkStore):
 def test_an_older_reading_does_not_undo_a_later_correction(home: Home, store: SinkStore):
     claim = store.claim(0, 0, None)
     newer, older = a_reading(0, 2), a_reading(0, 1)._replace(received_at=NOON - timedelta(seconds=1))
-    store.write([newer], {0: claim}, {0: Reached(1)}, Account(received=1))
+    store.write([newer], {0: claim}, {0: Reached(1)}, Account(received=1), {})
     account = Account(received=1)
-    store.write([older], {0: claim._replace(next_offset=1)}, {0: Reached(2)}, account)
+    store.write([older], {0: claim._replace(next_offset=1)}, {0: Reached(2)}, account, {})
     assert account.duplicates == 1
     assert home.query("select power_kw, corrections from {energy}") == [(2.0, 0)]
 
 
 def test_a_reading_received_at_the_same_time_is_a_correction(home: Home, store: SinkStore):
     claim = store.claim(0, 0, None)
-    store.write([a_reading(0, 2)], {0: claim}, {0: Reached(1)}, Account(received=1))
-    store.write([a_reading(0, 1)], {0: claim._replace(next_offset=1)}, {0: Reached(2)}, Account(received=1))
+    store.write([a_reading(0, 2)], {0: claim}, {0: Reached(1)}, Account(received=1), {})
+    store.write(
+        [a_reading(0, 1)], {0: claim._replace(next_offset=1)}, {0: Reached(2)}, Account(received=1), {}
+    )
     assert home.query("select power_kw, corrections from {energy}") == [(1.0, 1)]
 
 

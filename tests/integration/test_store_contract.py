@@ -49,7 +49,7 @@ def write(
     account = Account(received=len(readings))
     rejected = [index for index, _ in store.find_rejected(readings)]
     try:
-        written = store.write(readings, {0: claim}, {0: Reached(claim.next_offset + 1)}, account)
+        written = store.write(readings, {0: claim}, {0: Reached(claim.next_offset + 1)}, account, {})
     except PoisonRecordError as fault:
         return rejected, fault.reason, None, Account()
     return rejected, "", written, account

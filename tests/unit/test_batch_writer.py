@@ -98,6 +98,7 @@ def test_every_record_ends_as_exactly_one_thing_through_any_outages(
     may_be_dead = {i.record.offset for i in given_items if i.reading is None or is_bad(i.reading)}
     assert account.received == len(given_items)
     assert account.in_flight == 0
+    assert sum(covered.n_records for covered in house.store.origins.values()) == len(given_items)
     assert account.forwarded == len(house.store.rows)
     assert account.dead_lettered == len(dead)
     assert set(dead) <= may_be_dead

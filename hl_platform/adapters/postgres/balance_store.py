@@ -30,7 +30,7 @@ from hl.coverage
 READ_POSITIONS = """
 -- read_positions: where each sink began, and where it is
 select consumer_group, kafka_topic, kafka_partition, first_offset, next_offset
-from hl.offsets
+from hl.offsets where first_offset is not null
 """
 
 EXTEND = """

@@ -28,7 +28,8 @@ where a.stage = 'bridge' and c.n_records > 0;
 
 alter table hl.offsets add column first_offset bigint;
 comment on column hl.offsets.first_offset is
-    'next_offset less the records received from this Kafka partition: the first one, unless the position was moved.';
+    'next_offset less the records received from this Kafka partition: the first one, unless the position was moved. '
+    'Null where the group keeps no account.';
 
 -- One partition of each group stands for what all of them had received.
 update hl.offsets as o
@@ -37,8 +38,8 @@ set first_offset = o.next_offset - case
                               where p.consumer_group = o.consumer_group and p.kafka_topic = o.kafka_topic)
     then (select coalesce(sum(a.received), 0) from hl.accounts as a
           where a.stage = 'sink' and o.consumer_group = 'timescaledb-' || a.stream)
-    else 0 end;
-alter table hl.offsets alter column first_offset set not null;
+    else 0 end
+where o.consumer_group like 'timescaledb-%';
 
 create table hl.alerts (
     service text not null,
