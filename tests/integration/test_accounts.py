@@ -12,35 +12,18 @@ from hl_platform.adapters.postgres.leases import Holder
 from hl_platform.adapters.postgres.status import read_status
 from hl_platform.core.accounts import StageStats
 from hl_platform.core.balance import STAGES
-from hl_platform.core.coverage import DEAD_LETTERED, FORWARDED, bridge_of_record
+from hl_platform.core.coverage import DEAD_LETTERED, FORWARDED
 from hl_platform.core.dead_letters import REPLAY_OF
 from hl_platform.pipeline import comparison
 from hl_platform.pipeline.comparison import compare_accounts
+from tests.accounts import n_on_kafka, n_read_from_bridges
 from tests.home import Home, eventually, reading, record
-
-
-def on_kafka(home: Home, kind: str) -> int:
-    """Energy records on Kafka that a bridge of ours wrote."""
-    topic = home.energy.kafka_topic if kind == FORWARDED else home.energy.dead_letter_topic
-    return sum(
-        bool(bridge_of_record(kind, found.value() or b"", found.headers() or []))  # type: ignore[arg-type]
-        for found in home.records(topic)
-    )
-
-
-def read_from_bridges(home: Home) -> int:
-    rows = home.query(
-        "select coalesce(sum(n_records), 0)::bigint from hl.coverage "
-        "where stage = 'sink' and bridge <> '' and stream = %s",
-        home.energy.name,
-    )
-    return int(rows[0][0])
 
 
 def counts(home: Home) -> tuple[int, int, int, int]:
     """Forwarded and on Kafka, dead-lettered and on Kafka; then what the sink read from bridges."""
     bridge = home.account("bridge")
-    return bridge["forwarded"], read_from_bridges(home), bridge["dead_lettered"], bridge["in_flight"]
+    return bridge["forwarded"], n_read_from_bridges(home), bridge["dead_lettered"], bridge["in_flight"]
 
 
 def differing(home: Home) -> dict[tuple[str, str], int]:
@@ -76,7 +59,7 @@ def test_accounts_of_two_bridges_and_a_sink_balance_with_what_is_on_kafka(home: 
         assert differing(home) == {}
     bridge = home.account("bridge")
     assert (bridge["forwarded"], bridge["dead_lettered"]) == (300, 20)
-    assert (on_kafka(home, FORWARDED), on_kafka(home, DEAD_LETTERED)) == (300, 20)
+    assert (n_on_kafka(home, FORWARDED), n_on_kafka(home, DEAD_LETTERED)) == (300, 20)
     assert {row[0] for row in home.query("select bridge from hl.coverage where stage = 'sink'")} == {
         "bridge-1",
         "bridge-2",
@@ -102,7 +85,7 @@ def test_foreign_records_and_replays_on_the_topic_disturb_no_balance(home: Home)
         eventually(lambda: home.account("sink")["received"], lambda n: n == 23)
         assert differing(home) == {}
         assert home.account("bridge")["forwarded"] == 10
-        assert read_from_bridges(home) == 10
+        assert n_read_from_bridges(home) == 10
 
 
 def test_bridge_counts_what_its_predecessor_delivered_and_did_not_write_down(home: Home):
