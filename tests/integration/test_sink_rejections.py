@@ -251,14 +251,14 @@ def test_a_paused_consumer_reads_on_where_it_stopped_and_from_where_it_is_sent(h
     consumer = GroupConsumer(home.settings.kafka, f"{home.prefix}-pause", home.energy.kafka_topic, "pause")
     try:
         partitions = eventually(lambda: [consumer.consume(1, 0), consumer.take_assignment()][1]) or []
-        consumer.start_at(dict.fromkeys(partitions, Reached(0)))
+        consumer.start_at(dict.fromkeys(partitions, 0))
         first = eventually(lambda: consumer.consume(2, 5))
         consumer.pause()
         assert consumer.consume(10, 0) == []
         consumer.resume()
         then = eventually(lambda: consumer.consume(2, 5))
         consumer.pause()
-        consumer.start_at(dict.fromkeys(partitions, Reached(0)))
+        consumer.start_at(dict.fromkeys(partitions, 0))
         again = eventually(lambda: consumer.consume(1, 0))
     finally:
         consumer.close()
