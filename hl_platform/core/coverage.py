@@ -99,7 +99,7 @@ def find_late(
     """Records of a bridge that its process did not write: a predecessor's, delivered after it had been replaced.
 
     Args:
-        counted: by the bridge.
+        counted: by the bridge; other places are not looked at.
         read: of that bridge's records by the sink, and what it repeated, known before `counted` was taken.
         in_flight: by stream, what the bridge has sent and may have on Kafka uncounted.
 
@@ -107,10 +107,8 @@ def find_late(
         How many there are at least, where there are any; all of them once the sink has read on to the end.
     """
     late = {}
-    for place, theirs in read.items():
-        if place.kind != FORWARDED:
-            continue
-        ours = counted.get(place, Covered())
+    for place, ours in counted.items():
+        theirs = read.get(place, Covered())
         # What the sink read behind our count may be ours, if anything of ours is on the way.
         comparable = theirs.next_offset <= ours.next_offset or not in_flight.get(place.stream)
         twice = read.get(place._replace(kind=REPEATED), Covered())

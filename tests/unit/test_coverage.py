@@ -98,7 +98,11 @@ def test_more_than_can_be_read_at_a_start_is_not_read():
 def test_what_the_sink_read_more_than_the_bridge_counted_is_late():
     assert find_late({PLACE: Covered(5, 9)}, {PLACE: Covered(8, 9)}, {}) == {PLACE: 3}
     assert find_late({PLACE: Covered(5, 9)}, {PLACE: Covered(5, 9)}, {}) == {}
-    assert find_late({}, {PLACE: Covered(2, 2)}, {}) == {PLACE: 2}
+    assert find_late({PLACE: Covered()}, {PLACE: Covered(2, 2)}, {}) == {PLACE: 2}
+
+
+def test_a_place_that_was_not_recounted_yet_has_nothing_late():
+    assert find_late({}, {PLACE: Covered(2, 2)}, {}) == {}
 
 
 def test_what_may_be_our_own_on_its_way_is_not_late():

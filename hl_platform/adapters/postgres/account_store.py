@@ -135,9 +135,12 @@ class AccountStore:
         # In this order: what the sink has read by now is then counted here, or in flight.
         read = self._read_coverage(conn, "sink")
         own = stats.books()
-        counted = dict(self._base.covered)
-        for place, covered in own.covered.items():
-            counted[place] = counted.get(place, Covered()).then(covered)
+        # Only places that this process knows: until it has recounted one, what its predecessor could not write
+        # down would be taken for late there, and be counted twice.
+        counted = {
+            place: self._base.covered.get(place, Covered()).then(covered)
+            for place, covered in own.covered.items()
+        }
         in_flight = {stream: account.in_flight for stream, account in own.accounts.items()}
         for place, n_records in find_late(counted, read, in_flight).items():
             log.warning("late_deliveries_counted", **self._key, place=place, n_records=n_records)
