@@ -4,7 +4,9 @@ One decoder per stream, built from its declaration. The bridge and the sink use 
 that some other program put on the Kafka topic is held to the same rules.
 """
 
+import json
 import re
+import sys
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from itertools import count
@@ -34,6 +36,9 @@ LIVE_WITHIN = timedelta(seconds=10)
 ADDED_BY_BRIDGE = ("device_id", "received_at", "source")
 # No device nests this deep, and encoders and PostgreSQL have limits of their own somewhere above.
 MAX_DEPTH = 32
+# An integer of more digits is beyond what a double can hold, and so beyond most that read JSON.
+MAX_DOUBLE_DIGITS = 308
+BEYOND_DOUBLE = re.compile(rb"\d{%d}" % (MAX_DOUBLE_DIGITS + 1))
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -141,9 +146,17 @@ class ReadingDecoder:
             raise PoisonRecordError("not_json", str(exc)) from exc
         if not isinstance(raw, dict):
             raise PoisonRecordError("not_json", f"a {type(raw).__name__}, not an object")
-        # A cheap test on bytes spares nearly every payload the walk.
-        if b"\\u0000" in payload or payload.count(b"[") + payload.count(b"{") > MAX_DEPTH:
+        # Cheap tests on bytes spare nearly every payload the walk.
+        if (
+            b"\\u0000" in payload
+            or payload.count(b"[") + payload.count(b"{") > MAX_DEPTH
+            or (len(payload) > MAX_DOUBLE_DIGITS and BEYOND_DOUBLE.search(payload))
+        ):
             _check_storable(raw)
+        # Every string has two quotes: more of them than the result explains are those of a key that came twice,
+        # or harmless ones inside a text or an array.
+        if payload.count(b'"') != _n_quotes(raw):
+            _check_keys(payload)
         return raw
 
     def _convert(self, raw: dict[str, Any], received_at: datetime) -> tuple[datetime, tuple[Any, ...]]:
@@ -241,6 +254,8 @@ def _check_storable(raw: dict[str, Any]) -> None:
             if isinstance(value, str) and "\x00" in value:
                 # PostgreSQL's text and jsonb cannot hold it.
                 raise PoisonRecordError("invalid", "text with the character U+0000")
+            if isinstance(value, int) and abs(value) > sys.float_info.max:
+                raise PoisonRecordError("invalid", "a number beyond the range of a double")
             if isinstance(value, dict | list) and depth > MAX_DEPTH:
                 raise PoisonRecordError("invalid", f"nested deeper than {MAX_DEPTH} levels")
             if isinstance(value, dict):
@@ -250,3 +265,25 @@ def _check_storable(raw: dict[str, Any]) -> None:
         if not below:
             return
         level = below
+
+
+def _n_quotes(raw: dict[str, Any]) -> int:
+    """How many quotes the JSON text of an object has if no string escapes one and no array holds a string."""
+    types = list(map(type, raw.values()))
+    n = 2 * (len(types) + types.count(str))
+    if dict in types:
+        n += sum(_n_quotes(value) for value in raw.values() if type(value) is dict)
+    return n
+
+
+def _check_keys(payload: bytes) -> None:
+    # Exact and slow. The last of two values would win, and the other be lost without a word.
+    json.loads(payload, object_pairs_hook=_check_pairs, parse_int=len, parse_float=len)
+
+
+def _check_pairs(pairs: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise PoisonRecordError("invalid", f"key {key!r:.80} twice in one object")
+        seen.add(key)

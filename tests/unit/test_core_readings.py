@@ -1,10 +1,13 @@
 """Decoding: what a device declares is kept, what it invents is kept aside, what is wrong has a reason."""
 
+import contextlib
 import json
+import math
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hl_platform.core.errors import PoisonRecordError
@@ -301,3 +304,138 @@ def test_a_well_formed_payload_is_either_decoded_or_poison(payload: dict[str, ob
 def test_a_reading_is_live_when_it_came_soon_after_its_own_time(late_s: float, live: bool):  # noqa: FBT001 - a table
     at = datetime(2026, 1, 3, 16, tzinfo=UTC)
     assert Reading("meter1", at, (), None, at + timedelta(seconds=late_s)).is_live is live
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"   ",
+        b"null",
+        b"[1, 2]",
+        b'"text"',
+        b"NaN",
+        b"\x00",
+        b"\xff\xfe",
+        b"{",
+        b"[" * 60_000,
+        b'{"a":' * 10_000,
+        b'{"timestamp": NaN}',
+        b'{"a": Infinity}',
+        b'{"a": 1e999}',
+        b'{"a": -1e999}',
+        b'{"a": "\x00"}',
+        b'{"a": "\\ud800"}',
+        b'{"a": "\xed\xa0\x80"}',
+        b'{"a": ' + b"9" * 5_000 + b"}",
+    ],
+)
+def test_what_is_no_json_object_is_a_dead_letter(payload: bytes) -> None:
+    assert poison_of(payload).reason == "not_json"
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        b'"power_kw": 9',
+        b'"power\\u005fkw": 9',
+        b'"x": {"y": 1, "y": 2}',
+        b'"x": [{"y": 1, "y": 2}]',
+        b'"x": "\\"", "x": 1',
+        b'"x": {"s": "text", "s": "text"}',
+        b'"x": 1, "x": 1',
+    ],
+)
+def test_a_key_that_comes_twice_makes_a_reading_invalid_instead_of_losing_a_value(extra: bytes) -> None:
+    payload = json.dumps(EXAMPLE).encode()[:-1] + b", " + extra + b"}"
+    fault = poison_of(payload)
+    assert (fault.reason, "twice" in fault.detail) == ("invalid", True)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [{"x": 'a "quoted" text'}, {"x": ["a", "b"]}, {"x": {"y": {"y": "y"}}}, {"x": [{"y": 1}, {"y": 2}]}],
+)
+def test_quotes_in_texts_and_arrays_are_no_keys_that_come_twice(extra: dict[str, object]) -> None:
+    assert json.loads(round_trip(EXAMPLE | extra).extra or "") == extra
+
+
+def test_integer_beyond_double_is_invalid() -> None:
+    assert poison_of(EXAMPLE | {"x": 10**309}).reason == "invalid"
+    assert poison_of(EXAMPLE | {"x": {"y": [-(10**4_000)]}}).reason == "invalid"
+    assert poison_of(EXAMPLE | {"power_kw": 10**400}).reason == "invalid"
+    assert round_trip(EXAMPLE | {"x": 10**308}).extra == '{"x":1' + "0" * 308 + "}"
+
+
+def test_key_of_64_kilobytes_is_too_large_or_kept_aside() -> None:
+    assert poison_of(EXAMPLE | {"k" * 65_536: 1}).reason == "too_large"
+    assert round_trip(EXAMPLE | {"k" * 60_000: 1}).extra == json.dumps(
+        {"k" * 60_000: 1}, separators=(",", ":")
+    )
+
+
+# Close to a reading, so that much of it gets far; and anything at all.
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
+)
+NEARLY = st.builds(
+    lambda base, keys, extra, dropped: {k: v for k, v in (base | keys | extra).items() if k not in dropped},
+    st.just(EXAMPLE),
+    st.dictionaries(st.sampled_from([*EXAMPLE, *ADDED_BY_BRIDGE, "source_"]), VALUES, max_size=3),
+    st.dictionaries(st.text(), VALUES, max_size=4),
+    st.sets(st.sampled_from(sorted(EXAMPLE)), max_size=1),
+)
+
+
+def mutated(text: str, edits: list[tuple[int, bytes]]) -> bytes:
+    payload = bytearray(text.encode(errors="surrogatepass"))
+    for place, piece in edits:
+        at = place % (len(payload) + 1)
+        payload[at : at + 1] = piece
+    return bytes(payload)
+
+
+PAYLOADS = (
+    st.binary(max_size=300)
+    | st.builds(json.dumps, NEARLY).map(str.encode)
+    | st.builds(
+        mutated,
+        st.builds(json.dumps, NEARLY, ensure_ascii=st.booleans()),
+        st.lists(st.tuples(st.integers(0, 10_000), st.binary(max_size=3)), max_size=3),
+    )
+)
+
+
+def storable_by_postgresql(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, str):
+        return "\x00" not in value and value.encode() is not None
+    if isinstance(value, dict):
+        return all(storable_by_postgresql(part) for pair in value.items() for part in pair)
+    if isinstance(value, list | tuple):
+        return all(map(storable_by_postgresql, value))
+    return not isinstance(value, int) or abs(value) <= sys.float_info.max
+
+
+@settings(max_examples=300, deadline=None)
+@given(payload=PAYLOADS, decoder=st.sampled_from([ENERGY, TEMPERATURE, COUNTS]))
+def test_any_bytes_are_a_reading_that_can_be_stored_or_a_dead_letter(
+    payload: bytes, decoder: ReadingDecoder
+) -> None:
+    try:
+        key, value = decoder.encode_record(payload, NOW, source_of())
+    except PoisonRecordError:
+        return
+    found = decoder.decode_record(value, key, NOW)
+    assert storable_by_postgresql(found.values)
+    assert storable_by_postgresql(json.loads(found.extra or "{}"))
+    assert found.device_id == key
+
+
+@settings(max_examples=100, deadline=None)
+@given(value=PAYLOADS, key=st.none() | st.text())
+def test_any_record_of_another_program_is_a_reading_or_a_dead_letter(value: bytes, key: str | None) -> None:
+    with contextlib.suppress(PoisonRecordError):
+        assert storable_by_postgresql(ENERGY.decode_record(value, key, NOW).values)
