@@ -83,10 +83,10 @@ class Bridge:
         Raises:
             HlError: why it cannot go on; nothing unacknowledged is lost.
         """
-        self._outlet.start(kafka_answers=self._kafka_answers)
-        self._session.start(self._on_message)
-        log.info("bridge_started", service=self._service)
         try:
+            self._outlet.start(kafka_answers=self._kafka_answers)
+            self._session.start(self._on_message)
+            log.info("bridge_started", service=self._service)
             while not self._stop.is_set():
                 self._outlet.work(POLL_S)
                 self._session.check()

@@ -24,6 +24,7 @@ from hl_platform.core.settings import Settings, require_address
 from hl_platform.core.streams import Stream
 from hl_platform.pipeline.dead_letter_index import DeadLetterIndexer
 from hl_platform.pipeline.make_bridge import make_bridge
+from hl_platform.pipeline.mqtt_queue import MqttQueueAlarm
 from hl_platform.pipeline.recount import Recount
 from hl_platform.pipeline.services import Service, plan_bridge_names
 from hl_platform.pipeline.sink import StreamSink
@@ -132,7 +133,8 @@ class _Tenure:
                 recount.once()
 
             answers = _await(ask, finished, settings.bridge.spool_after_s)
-            return [make_bridge(settings, service, stats, ask_kafka=ask, kafka_answers=answers)]
+            bridge = make_bridge(settings, service, stats, ask_kafka=ask, kafka_answers=answers)
+            return [bridge, MqttQueueAlarm(settings.mqtt, service.name, stats)]
         _await(partial(ensure_topics, settings.kafka, service.streams), finished, math.inf)
         producer = KafkaProducer(settings.kafka, f"hl-{service.name}")
         sinks = [
