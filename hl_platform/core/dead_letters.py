@@ -1,5 +1,6 @@
 """What is kept of a rejected record: its bytes in the value, and around them why, where from and when, in headers."""
 
+import functools
 import hashlib
 import re
 from collections.abc import Iterable
@@ -101,7 +102,13 @@ def fingerprint_of(stream: str, stage: str, fault: PoisonRecordError) -> str:
         stage: who rejected it.
         fault: why.
     """
-    alike = "\0".join((stream, stage, fault.reason, fault.column or "", PARTICULARS.sub("?", fault.detail)))
+    return _fingerprint(stream, stage, fault.reason, fault.column or "", fault.detail[:MAX_DETAIL_CHARS])
+
+
+# A flood of garbage says the same again and again.
+@functools.lru_cache(maxsize=1_000)
+def _fingerprint(stream: str, stage: str, reason: str, column: str, detail: str) -> str:
+    alike = "\0".join((stream, stage, reason, column, PARTICULARS.sub("?", detail)))
     return hashlib.sha256(alike.encode(errors="replace")).hexdigest()[:16]
 
 

@@ -20,11 +20,11 @@ from hl_platform.adapters.mqtt.session import MqttMessage, MqttSession, Token
 from hl_platform.core.accounts import StageStats
 from hl_platform.core.coverage import DEAD_LETTERED, FORWARDED, Place
 from hl_platform.core.errors import PoisonRecordError
-from hl_platform.core.readings import ReadingDecoder, Source, device_of_topic
+from hl_platform.core.readings import ReadingDecoder, Source
 from hl_platform.core.routing import Router
 from hl_platform.core.settings import ReadingSettings
 from hl_platform.core.streams import Stream
-from hl_platform.pipeline.dead_letters import make_dead_letter
+from hl_platform.pipeline.dead_letters import BridgeLetters
 from hl_platform.pipeline.outgoing import Outgoing, Waiting
 from hl_platform.pipeline.outlet import Outlet, Receiver
 
@@ -67,7 +67,10 @@ class Bridge:
     ) -> None:
         self._service = service
         self._router = Router(streams.values())
-        self._max_kept_bytes = min(rules.max_payload_bytes, SURELY_FITS_BYTES)
+        max_kept_bytes = min(rules.max_payload_bytes, SURELY_FITS_BYTES)
+        self._letters = {
+            name: BridgeLetters(stream, service, max_kept_bytes) for name, stream in streams.items()
+        }
         self._decoders = {name: ReadingDecoder(stream, rules) for name, stream in streams.items()}
         self._session = session
         self._kafka_answers = kafka_answers
@@ -132,20 +135,7 @@ class Bridge:
         self, stream: Stream, message: MqttMessage, fault: PoisonRecordError, received_at: datetime
     ) -> None:
         self._say_rejected(message.mqtt_topic, fault, received_at)
-        letter = make_dead_letter(
-            stream,
-            "bridge",
-            fault,
-            message.payload,
-            received_at,
-            max_kept_bytes=self._max_kept_bytes,
-            device_id=device_of_topic(message.mqtt_topic),
-            mqtt_topic=message.mqtt_topic,
-            qos=message.qos,
-            retained=message.retained,
-            received_at=received_at,
-            bridge=self._service,
-        )
+        letter = self._letters[stream.name].make(fault, message, received_at)
         record = Outgoing(
             stream.name,
             True,  # noqa: FBT003

@@ -5,8 +5,10 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from hl_platform import __version__
+from hl_platform.adapters.mqtt.session import MqttMessage
 from hl_platform.core.dead_letters import MAX_DETAIL_CHARS, DeadLetter, fingerprint_of
 from hl_platform.core.errors import PoisonRecordError
+from hl_platform.core.readings import device_of_topic
 from hl_platform.core.streams import Stream
 
 # Kafka refuses records over a megabyte; what is cut off is said, with the hash of the whole.
@@ -64,3 +66,51 @@ def make_dead_letter(
         **origin,
     )
     return DeadLetterRecord(value[:max_kept_bytes], letter.to_headers())
+
+
+class BridgeLetters:
+    """Makes the dead letters of one stream in one bridge, as `make_dead_letter` would and several times faster.
+
+    A flood of garbage must not cost more than the same flood of readings.
+
+    Args:
+        stream: whose messages.
+        bridge: the service.
+        max_kept_bytes: a longer payload is cut to this, and the cut is said with its hash.
+    """
+
+    def __init__(self, stream: Stream, bridge: str, max_kept_bytes: int) -> None:
+        self._stream = stream.name
+        self._max_kept_bytes = max_kept_bytes
+        self._common: dict[str, str | bytes] = {
+            "hl.stream": stream.name,
+            "hl.stage": "bridge",
+            "hl.attempts": "1",
+            "hl.version": __version__,
+            "hl.declaration": stream.digest,
+            "hl.bridge": bridge,
+        }
+
+    def make(self, fault: PoisonRecordError, message: MqttMessage, received_at: datetime) -> DeadLetterRecord:
+        """The dead letter of a message that was rejected when it was received."""
+        value, at = message.payload, received_at.isoformat()
+        headers = {
+            **self._common,
+            "hl.reason": fault.reason,
+            "hl.detail": fault.detail[:MAX_DETAIL_CHARS],
+            "hl.fingerprint": fingerprint_of(self._stream, "bridge", fault),
+            "hl.first_failed_at": at,
+            "hl.last_failed_at": at,
+            "hl.received_at": at,
+            "hl.mqtt_topic": message.mqtt_topic,
+            "hl.qos": str(message.qos),
+            "hl.retained": "true" if message.retained else "false",
+        }
+        device_id = device_of_topic(message.mqtt_topic)
+        if device_id is not None:
+            headers["hl.device_id"] = device_id
+        if len(value) > self._max_kept_bytes:
+            headers["hl.truncated_from_bytes"] = str(len(value))
+            headers["hl.sha256"] = hashlib.sha256(value).hexdigest()
+            value = value[: self._max_kept_bytes]
+        return DeadLetterRecord(value, headers)

@@ -1,11 +1,15 @@
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hl_platform.adapters.mqtt.session import MqttMessage
 from hl_platform.core.dead_letters import DeadLetter, entry_name, fingerprint_of, parse_entry_name
 from hl_platform.core.errors import PoisonRecordError
+from hl_platform.pipeline.dead_letters import BridgeLetters, make_dead_letter
+from hl_platform.streams import load_streams
 
 NOON = datetime(2026, 1, 3, 12, tzinfo=UTC)
 
@@ -77,3 +81,31 @@ def test_failures_of_different_fields_have_different_fingerprints():
 @given(st.text(min_size=1), st.integers(0), st.integers(0))
 def test_names_of_entries_are_read_back(topic: str, partition: int, offset: int):
     assert parse_entry_name(entry_name(topic, partition, offset)) == (topic, partition, offset)
+
+
+@pytest.mark.parametrize("payload", [b"not json", b"x" * 5_000])
+def test_the_bridges_fast_way_makes_the_same_dead_letter(payload: bytes) -> None:
+    stream, at = load_streams()["energy"], datetime(2026, 1, 3, 16, 0, 1, 5, tzinfo=UTC)
+    fault = PoisonRecordError("not_json", "invalid character (byte 3)")
+    message = MqttMessage("homelab/energy/meter1", payload, 1, True, None)  # noqa: FBT003
+    fast = BridgeLetters(stream, "bridge-2", 1_000).make(fault, message, at)
+    slow = make_dead_letter(
+        stream,
+        "bridge",
+        fault,
+        payload,
+        at,
+        max_kept_bytes=1_000,
+        device_id="meter1",
+        mqtt_topic="homelab/energy/meter1",
+        qos=1,
+        retained=True,
+        received_at=at,
+        bridge="bridge-2",
+    )
+    assert fast.value == slow.value
+    assert DeadLetter.from_headers(encoded(fast.headers)) == DeadLetter.from_headers(encoded(slow.headers))
+
+
+def encoded(headers: Mapping[str, str | bytes]) -> list[tuple[str, bytes | None]]:
+    return [(name, text.encode() if isinstance(text, str) else text) for name, text in headers.items()]
