@@ -63,14 +63,12 @@ class Household:
         site: where they run.
         log: takes what they say.
         by_lines: whether they reach the servers through the site's lines.
-        niceness: of the services.
     """
 
-    def __init__(self, home: Home, site: Site, log: IO[bytes], *, by_lines: bool, niceness: int) -> None:
+    def __init__(self, home: Home, site: Site, log: IO[bytes], *, by_lines: bool) -> None:
         self.home = home
         self._site = site
         self._by_lines = by_lines
-        self._niceness = niceness
         self._log = log
         self._holds: list[Hold] = []
         self._old: list[subprocess.Popen[bytes]] = []
@@ -94,7 +92,7 @@ class Household:
     def _spawn(self, name: str, hold: list[str], fds: tuple[int, ...]) -> None:
         streams = msgspec.json.encode(list(self.home.streams.values())).decode()
         # Dies with the thread that runs the cell, also when that is killed.
-        launcher = ["nice", "-n", str(self._niceness), "setpriv", "--pdeathsig", "KILL", "--"]
+        launcher = ["setpriv", "--pdeathsig", "KILL", "--"]
         module = [sys.executable, "-m", "tests.faults.chaos.victim"]
         self.processes[name] = subprocess.Popen(
             [*launcher, *module, name, streams, *hold],
@@ -168,7 +166,7 @@ class Household:
 
 @contextmanager
 def household(
-    site: Site, name: str, log_path: Path, *, by_lines: bool = True, niceness: int = 0, **env: str
+    site: Site, name: str, log_path: Path, *, by_lines: bool = True, **env: str
 ) -> Iterator[Household]:
     """A household with a database, topics and sessions of its own, gone afterwards."""
     with temporary_database(site.postgres, name) as database, log_path.open("ab") as log:
@@ -181,7 +179,7 @@ def household(
         )
         home.streams = {"energy": home.energy}
         home.prepare()
-        made = Household(home, site, log, by_lines=by_lines, niceness=niceness)
+        made = Household(home, site, log, by_lines=by_lines)
         try:
             yield made
         finally:

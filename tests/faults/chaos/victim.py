@@ -37,12 +37,12 @@ class Gate:
     """
 
     def __init__(self, step: str = "", passage: int = 0, say: int = -1, hear: int = -1) -> None:
-        self._step, self._left, self._say, self._hear = step, passage, say, hear
+        self.step, self._left, self._say, self._hear = step, passage, say, hear
         self._lock = threading.Lock()
 
     def reach(self, step: str) -> None:
         """Stands still if this is the passage."""
-        if step != self._step:
+        if step != self.step:
             return
         with self._lock:
             self._left -= 1
@@ -71,10 +71,11 @@ class Session(PahoSession):
         """See MqttSession."""
         gate.reach("delivered")
         super().settle(token)
-        # Handed to paho's thread, which writes to the socket.
-        while self._client.want_write() and self._client.is_connected():
-            time.sleep(0.001)
-        gate.reach("acknowledged")
+        if gate.step == "acknowledged":
+            # Handed to paho's thread, which writes to the socket.
+            while self._client.want_write() and self._client.is_connected():
+                time.sleep(0.001)
+            gate.reach("acknowledged")
 
 
 class Producer(KafkaProducer):
