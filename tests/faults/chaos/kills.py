@@ -168,6 +168,7 @@ def _faults(home: Home, n_sent: int) -> list[str]:
         "rows as sent = sent": (n_as_sent, n_sent),
         "bridge: received = sum of the rest": (bridge["received"], sum(bridge[name] for name in SETTLED)),
         "bridge: in flight": (bridge["in_flight"], 0),
+        "bridge: forwarded = records on Kafka": (bridge["forwarded"], _n_records(home)),
         "sink: received = sum of the rest": (sink["received"], sum(sink[name] for name in SETTLED)),
         "sink: forwarded = rows": (sink["forwarded"], n_rows),
         "sink: received = records on Kafka": (sink["received"], _n_records(home)),

@@ -105,6 +105,7 @@ class Expected:
         facts = {
             "bridge: received = sum of the rest": (bridge["received"], sum(bridge[name] for name in SETTLED)),
             "bridge: in flight": (bridge["in_flight"], 0),
+            "bridge: forwarded = its records on Kafka": (bridge["forwarded"], n_records - self._n_garbage),
             "sink: received = sum of the rest": (sink["received"], sum(sink[name] for name in SETTLED)),
             "sink: in flight": (sink["in_flight"], 0),
             "sink: received = records on Kafka": (sink["received"], n_records),

@@ -105,10 +105,10 @@ class FileSpool(Spool):
 class Consumer(GroupConsumer):
     """Passes `claimed`, `read` and `shown`."""
 
-    def start_at(self, reached: Mapping[int, Any]) -> None:
+    def start_at(self, places: Mapping[int, Any]) -> None:
         """See GroupConsumer."""
         gate.reach("claimed")
-        super().start_at(reached)
+        super().start_at(places)
 
     def consume(self, max_records: int, max_age_s: float) -> list[Record]:
         """See GroupConsumer."""
@@ -136,11 +136,11 @@ class Store(SinkStore):
 
         self._offsets.advance = advanced  # type: ignore[method-assign]
 
-    def write(self, readings: Sequence[Any], claims: Any, reached: Any, account: Account) -> Any:  # noqa: ANN401
+    def write(self, *batch: Any) -> Any:  # noqa: ANN401
         """See SinkStore."""
-        if account.dead_lettered:
+        if next(part for part in batch if isinstance(part, Account)).dead_lettered:
             gate.reach("rejected")
-        written = super().write(readings, claims, reached, account)
+        written = super().write(*batch)
         gate.reach("committed")
         return written
 
