@@ -220,6 +220,7 @@ class Outlet:
             self._sent.clear()
             self._producer = fresh
             self._direct = False
+        dropped.retire()
         self._n_taken_in = self._drain.n_delivered // 2 if self._drain else 0
         self._moved_at = self._clock()
         self._probe.begin()

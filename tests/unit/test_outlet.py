@@ -12,9 +12,9 @@ from hl_platform.adapters.kafka.producer import Delivered, Delivery
 from hl_platform.adapters.mqtt.session import Token
 from hl_platform.adapters.spool import Spool
 from hl_platform.core.accounts import StageStats
-from hl_platform.pipeline.outgoing import Outgoing, Waiting
+from hl_platform.pipeline.outgoing import Outgoing, Waiting, encode_entry
 from hl_platform.pipeline.outlet import Outlet, plan_intake
-from hl_platform.pipeline.spool_report import FAILING, FILLING, SPOOLING, SpoolReport
+from hl_platform.pipeline.spool_report import FAILING, FILLING, SPOOLING, UNUSABLE, SpoolReport
 
 AFTER_S = 10.0
 ROOM = 200
@@ -166,6 +166,9 @@ class FakeProducer:
     def drop(self) -> None:
         self.dropped = True
 
+    def retire(self) -> None:
+        assert self.dropped
+
     def close(self, _timeout_s: float) -> int:
         return len(self.queue)
 
@@ -236,6 +239,26 @@ def test_reconnections_do_not_add_to_what_a_full_spool_keeps_in_memory(tmp_path:
     assert len(world.outlet._pending) == len(world.unsettled)
     account = world.stats.snapshot()["energy"]
     assert account.in_flight == 100
+
+
+def test_locked_spool_does_not_keep_the_bridge_from_its_work_and_is_drained_when_it_is_free(
+    tmp_path: Path,
+) -> None:
+    hung = Spool(tmp_path, max_bytes=2**20, on_found=ignore, on_damage=ignore)
+    hung.append([encode_entry(Outgoing("energy", ALIVE, "topic", "device9", b"900"))])
+    world = World(tmp_path)
+    world.publish()
+    world.work(5)
+    assert len(world.settled) == 1
+    assert ("", UNUSABLE) in world.stats.alerts
+    hung.close()
+    world.finish()
+    assert world.order_of("device9") == [900]
+    assert world.stats.alerts == {}
+
+
+def ignore(_told: object) -> None:
+    pass
 
 
 def test_a_drain_always_ends_since_half_of_what_leaves_may_come_in() -> None:

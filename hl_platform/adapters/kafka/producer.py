@@ -1,5 +1,6 @@
 """A producer that reports on every record: delivered or failed."""
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from hl_platform.core.settings import KafkaSettings
 
 # Waits for company no longer than this: at home's rates a reading goes out at once, at a fleet's in batches.
 LINGER_MS = 5
+# How long a dropped producer's reports are awaited.
+RETIRE_S = 10.0
 # Larger than any payload that is accepted, with what the bridge adds; Kafka's own default limit.
 MAX_RECORD_BYTES = 1_000_000
 # What Kafka adds to a record, generously.
@@ -117,8 +120,18 @@ class KafkaProducer:
         return n_left
 
     def drop(self) -> None:
-        """Drops everything at once, what is under way included; nothing more is reported."""
+        """Drops everything at once, what is under way included. `retire` comes next."""
         self._producer.purge()
+
+    def retire(self) -> None:
+        """Ends a dropped producer, whose reports nobody may want by now, without waiting for that."""
+        # librdkafka takes its time to end while its brokers are away, and wants its reports taken before.
+        threading.Thread(target=_end, args=(self._producer,), name="kafka-retire", daemon=True).start()
+        del self._producer
+
+
+def _end(producer: Producer) -> None:
+    producer.flush(RETIRE_S)
 
 
 def check_size(key: str, value: bytes, headers: Mapping[str, str | bytes] | None = None) -> None:
