@@ -14,13 +14,14 @@ from hl_platform.pipeline.keep_alive import (
     AskToStop,
     EndRun,
     HandOver,
-    Run,
     Situation,
     Start,
     StayStopped,
     Wait,
     plan_keep_alive,
+    recall_runs,
 )
+from hl_platform.pipeline.run_memory import ListedRun, decode_memory, encode_memory, remember
 
 log = structlog.get_logger()
 
@@ -45,9 +46,12 @@ def keep_alive(
         return dg.SkipReason("HL_DATABASE__URL is not set. Run `hl up`.")
     try:
         with LeaseReader(settings.database.url) as reader:
-            return Watch(context, reader, service, job_name, settings.service).run()
+            watch = Watch(context, reader, service, job_name, settings.service)
+            outcome = watch.run()
     except TransientError as exc:
         return dg.SkipReason(f"The database cannot be reached, so nothing is decided: {exc}")
+    context.update_cursor(watch.cursor)
+    return outcome
 
 
 class Watch:
@@ -66,8 +70,14 @@ class Watch:
         self._service = service
         self._job_name = job_name
         self._rules = rules
-        self._runs: list[Run] | None = None
+        self._memory = decode_memory(context.cursor)
+        self._runs: list[ListedRun] | None = None
         self._lease: LeaseRow | None = None
+
+    @property
+    def cursor(self) -> str:
+        """What the next tick should remember."""
+        return encode_memory(self._memory)
 
     def run(self) -> Outcome:
         """Watches until there is something to launch, or for `watch_s`."""
@@ -106,17 +116,16 @@ class Watch:
         # While the service beats, its row is all that needs reading.
         if self._runs is None or silent or changed or (lease and lease.released_at is not None):
             self._runs = list_runs(self._context.instance, self._job_name)
-        gone = silent and lease is not None and process_gone(lease.host, lease.pid, lease.beat_at)
-        return Situation(self._runs, lease, clock, gone, self._context.last_sensor_start_time)
+        switched_on = self._context.last_sensor_start_time
+        self._memory = remember(self._memory, self._runs, clock.now, switched_on)
+        gone = {run.run_id for run in self._runs if run.process is not None and process_gone(run.process)}
+        return Situation(recall_runs(self._runs, gone, self._memory, switched_on), lease, clock)
 
     def _end(self, run_id: str, reason: str, *, canceled: bool) -> None:
-        lease = self._lease
-        # Suspended, it would wake up later; it could not write then, but it would still be there.
-        killed = (
-            lease is not None
-            and lease.run_id == run_id
-            and kill_process(lease.host, lease.pid, lease.beat_at)
-        )
+        # The run's own process and no other: the lease may name a sibling that stands in. Suspended, it would
+        # wake up later; it could not write then, but it would still be there.
+        process = next((run.process for run in self._runs or () if run.run_id == run_id), None)
+        killed = process is not None and kill_process(process)
         log.warning("run_declared_dead", service=self._service, run_id=run_id, reason=reason, killed=killed)
         message = f"Declared dead by the keep-alive sensor: {reason}."
         end_run(self._context.instance, run_id, message, canceled=canceled)

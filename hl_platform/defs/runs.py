@@ -1,11 +1,13 @@
 """Dagster's runs of one job, as the planner wants them, and the few things done to them."""
 
+import os
 from collections.abc import Sequence
 from datetime import datetime
 
 import dagster as dg
 
-from hl_platform.pipeline.keep_alive import ACTIVE, Run
+from hl_platform.adapters.processes import ProcessId, identify
+from hl_platform.pipeline.run_memory import ACTIVE, ListedRun
 
 # Enough to see every quick failure that lengthens the pause.
 N_FINISHED = 10
@@ -13,9 +15,11 @@ N_FINISHED = 10
 SERVICE_TAG = "service"
 DISPOSABLE_TAG = "hl/disposable"
 HANDOVER_TAG = "hl/handover"
+# Which process a run works in: the lease may be another's by the time that somebody has to end it.
+PROCESS_TAG = "hl/process"
 
 
-def list_runs(instance: dg.DagsterInstance, job_name: str) -> list[Run]:
+def list_runs(instance: dg.DagsterInstance, job_name: str) -> list[ListedRun]:
     """Every active run of a job and its newest finished ones, newest first."""
     active = dg.RunsFilter(job_name=job_name, statuses=[dg.DagsterRunStatus[status] for status in ACTIVE])
     records = {
@@ -25,8 +29,15 @@ def list_runs(instance: dg.DagsterInstance, job_name: str) -> list[Run]:
             *instance.get_run_records(active),
         )
     }
-    runs = [_run_of(record) for record in records.values()]
-    return sorted(runs, key=lambda run: run.created_at, reverse=True)
+    newest_first = sorted(records.values(), key=lambda record: record.storage_id, reverse=True)
+    return [_run_of(record) for record in newest_first]
+
+
+def note_process(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Writes down that a run works in this process."""
+    process = identify(os.getpid())
+    if process is not None:
+        instance.add_run_tags(run_id, {PROCESS_TAG: process.text})
 
 
 def end_run(instance: dg.DagsterInstance, run_id: str, message: str, *, canceled: bool) -> None:
@@ -50,14 +61,14 @@ def ended_by_others(instance: dg.DagsterInstance, run_id: str) -> bool:
     )
 
 
-def newest_was_terminated(runs: Sequence[Run]) -> bool:
+def newest_was_terminated(runs: Sequence[ListedRun]) -> bool:
     """Whether the newest run ended because a person wanted it to."""
     return bool(runs) and runs[0].status == "CANCELED"
 
 
-def _run_of(record: dg.RunRecord) -> Run:
+def _run_of(record: dg.RunRecord) -> ListedRun:
     run = record.dagster_run
-    return Run(run.run_id, run.status.name, record.create_timestamp.timestamp(), record.end_time)
+    return ListedRun(run.run_id, run.status.name, ProcessId.parse(run.tags.get(PROCESS_TAG, "")))
 
 
 def forget_runs(instance: dg.DagsterInstance, before: datetime) -> int:

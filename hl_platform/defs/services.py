@@ -9,7 +9,7 @@ from hl_platform.core.settings import Settings
 from hl_platform.core.streams import Stream
 from hl_platform.defs.interruptible import run_interruptibly
 from hl_platform.defs.keep_alive import Outcome, keep_alive
-from hl_platform.defs.runs import DISPOSABLE_TAG, SERVICE_TAG, ended_by_others
+from hl_platform.defs.runs import DISPOSABLE_TAG, SERVICE_TAG, ended_by_others, note_process
 from hl_platform.pipeline.run_service import ServiceReport, run_service
 from hl_platform.pipeline.services import Service, plan_services
 
@@ -43,6 +43,7 @@ def build_job(service: Service, settings: Settings) -> dg.JobDefinition:
     @dg.op(name=f"run_{name}", description=WHAT[service.stage], out=dg.Out(dg.Nothing))
     def body(context: dg.OpExecutionContext) -> None:
         configure_logging(settings.log, service=service.name)
+        note_process(context.instance, context.run_id)
         report = run_interruptibly(lambda stop: run_service(settings, service, context.run_id, stop))
         if ended_by_others(context.instance, context.run_id):
             # Ended through the lease while Dagster could not reach us: not a success.

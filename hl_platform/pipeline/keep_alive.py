@@ -10,16 +10,17 @@ The lease is the truth about who works, Dagster's runs are the truth about what 
 | a run older than its maximum age | HandOver: a second run asks it to stop and takes over |
 | a newest run that a person terminated | StayStopped, until the sensor is switched on anew or the job launched |
 | a terminated run whose process still works | AskToStop, through the lease |
+
+All times are the database's: those of leases by themselves, those of runs from `run_memory`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 from hl_platform.adapters.postgres.lease_reader import DatabaseClock, LeaseRow
 from hl_platform.core.settings import ServiceSettings
+from hl_platform.pipeline.run_memory import ACTIVE, ListedRun, RunMemory
 
-# IN_PROGRESS_RUN_STATUSES of Dagster leaves out the first two; a filter on it starts things twice.
-ACTIVE = ("NOT_STARTED", "QUEUED", "STARTING", "STARTED", "CANCELING")
 TERMINATED = ("CANCELING", "CANCELED")
 
 # A run takes 2 to 4 s to its lease; this leaves room for a machine that is busy booting.
@@ -36,19 +37,23 @@ LONGEST_PAUSE_S = 60.0
 
 
 class Run(NamedTuple):
-    """A run of the service's job. Times are Unix seconds.
+    """A run of the service's job. Times are Unix seconds of the database's clock.
 
     Args:
         run_id: Dagster's.
         status: the name of Dagster's status.
-        created_at: when it was asked for.
-        ended_at: when it ended; None while it is active.
+        began_at: when it was first seen.
+        ended_at: when it was first seen ended; None while it is active.
+        gone: its process certainly runs no longer.
+        switched_on_since: the sensor was switched on after the run was last seen active.
     """
 
     run_id: str
     status: str
-    created_at: float
+    began_at: float
     ended_at: float | None = None
+    gone: bool = False
+    switched_on_since: bool = False
 
 
 class Situation(NamedTuple):
@@ -58,15 +63,11 @@ class Situation(NamedTuple):
         runs: newest first: every active one, and as many finished ones as there are to see.
         lease: of the service; None if nobody ever held it.
         clock: the database's.
-        holder_gone: the process that holds the lease certainly runs no longer.
-        sensor_started_at: when the sensor was last switched on, Unix seconds.
     """
 
     runs: Sequence[Run]
     lease: LeaseRow | None
     clock: DatabaseClock
-    holder_gone: bool = False
-    sensor_started_at: float | None = None
 
 
 class Wait(NamedTuple):
@@ -108,6 +109,31 @@ class StayStopped(NamedTuple):
 Action = Wait | Start | HandOver | EndRun | AskToStop | StayStopped
 
 
+def recall_runs(
+    listed: Sequence[ListedRun], gone: Container[str], memory: RunMemory, switched_on: float | None
+) -> list[Run]:
+    """Runs as the planner wants them.
+
+    Args:
+        listed: by Dagster, newest first.
+        gone: ids of those whose process certainly runs no longer.
+        memory: after the look that listed them.
+        switched_on: when the sensor was last switched on, as Dagster says it.
+    """
+    return [
+        Run(
+            run.run_id,
+            run.status,
+            seen.began_at,
+            seen.ended_at,
+            gone=run.run_id in gone,
+            switched_on_since=seen.switched_on != switched_on,
+        )
+        for run in listed
+        for seen in (memory.runs[run.run_id],)
+    ]
+
+
 def plan_keep_alive(situation: Situation, rules: ServiceSettings) -> Action:
     """The next thing to do for a service.
 
@@ -126,7 +152,7 @@ def plan_keep_alive(situation: Situation, rules: ServiceSettings) -> Action:
     if active:
         return _plan_with_runs(active, situation, rules)
     newest = situation.runs[0] if situation.runs else None
-    if newest and newest.status == "CANCELED" and not _switched_on_since(newest, situation):
+    if newest and newest.status == "CANCELED" and not newest.switched_on_since:
         return StayStopped(newest.run_id)
     return _pause(situation) or Start()
 
@@ -156,23 +182,29 @@ def _plan_with_runs(active: Sequence[Run], situation: Situation, rules: ServiceS
 
 def _why_dead(run: Run, situation: Situation, rules: ServiceSettings) -> str:
     lease, now = situation.lease, situation.clock.now
-    up_s = now - situation.clock.up_since
     if lease is None or lease.run_id != run.run_id:
-        # A run that was queued waits for a place, as long as that takes.
-        if run.status == "QUEUED":
-            return ""
-        # Also where it has just lost the lease to a successor: it ends, give it time.
-        since = max(run.created_at, situation.clock.up_since, lease.acquired_at if lease else 0.0)
-        return f"it has had no lease for {now - since:.0f} s" if now - since > START_S else ""
+        return _why_dead_without_lease(run, situation)
     if lease.released_at is not None:
         ending_s = now - max(lease.released_at, situation.clock.up_since)
         return f"it ended {ending_s:.0f} s ago and Dagster has not noticed" if ending_s > END_S else ""
-    silent_s = now - lease.beat_at
-    if situation.holder_gone and silent_s > 2 * rules.heartbeat_s:
+    silent_s, up_s = now - lease.beat_at, now - situation.clock.up_since
+    if run.gone and silent_s > 2 * rules.heartbeat_s:
         return f"its process {lease.pid} is gone"
     if silent_s > rules.stale_after_s and up_s > rules.stale_after_s + OUTAGE_GRACE_S:
         return f"its last heartbeat was {silent_s:.1f} s ago"
     return ""
+
+
+def _why_dead_without_lease(run: Run, situation: Situation) -> str:
+    if run.gone:
+        return "its process is gone"
+    # A run that was queued waits for a place, as long as that takes.
+    if run.status == "QUEUED":
+        return ""
+    # Also where it has just lost the lease to a successor: it ends, give it time.
+    acquired_at = situation.lease.acquired_at if situation.lease else 0.0
+    without_s = situation.clock.now - max(run.began_at, situation.clock.up_since, acquired_at)
+    return f"it has had no lease for {without_s:.0f} s" if without_s > START_S else ""
 
 
 def _terminated_holder(situation: Situation, rules: ServiceSettings) -> str:
@@ -183,17 +215,12 @@ def _terminated_holder(situation: Situation, rules: ServiceSettings) -> str:
     return next((run.run_id for run in terminated if run.run_id == lease.run_id), "")
 
 
-def _switched_on_since(run: Run, situation: Situation) -> bool:
-    started_at = situation.sensor_started_at
-    return started_at is not None and run.ended_at is not None and started_at > run.ended_at
-
-
 def _pause(situation: Situation) -> Wait | None:
     """The wait that repeated quick failures call for, if it is not over yet."""
     finished = [run for run in situation.runs if run.status not in ACTIVE]
     n_quick = 0
     for run in finished:
-        if run.status != "FAILURE" or (run.ended_at or 0.0) - run.created_at >= QUICK_FAILURE_S:
+        if run.status != "FAILURE" or (run.ended_at or 0.0) - run.began_at >= QUICK_FAILURE_S:
             break
         n_quick += 1
     if n_quick <= FREE_RETRIES:

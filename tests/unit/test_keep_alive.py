@@ -26,10 +26,17 @@ LONG_UP = DatabaseClock(NOW, NOW - 86_400)
 
 
 def run(
-    run_id: str = "a", status: str = "STARTED", *, age_s: float = 100.0, lived_s: float | None = None
+    run_id: str = "a",
+    status: str = "STARTED",
+    *,
+    age_s: float = 100.0,
+    lived_s: float | None = None,
+    gone: bool = False,
+    switched_on_since: bool = False,
 ) -> Run:
-    created_at = NOW - age_s
-    return Run(run_id, status, created_at, None if status in ACTIVE else created_at + (lived_s or 0.0))
+    began_at = NOW - age_s
+    ended_at = None if status in ACTIVE else began_at + (lived_s or 0.0)
+    return Run(run_id, status, began_at, ended_at, gone, switched_on_since)
 
 
 def lease(
@@ -44,16 +51,8 @@ def lease(
     return LeaseRow(run_id, "host", 123, NOW - held_s, NOW - silent_s, released_at, stop_requested)
 
 
-def plan(
-    runs: Sequence[Run],
-    row: LeaseRow | None = None,
-    *,
-    clock: DatabaseClock = LONG_UP,
-    gone: bool = False,
-    switched_on_s: float | None = 86_400,
-) -> Action:
-    started_at = None if switched_on_s is None else NOW - switched_on_s
-    return plan_keep_alive(Situation(runs, row, clock, gone, started_at), RULES)
+def plan(runs: Sequence[Run], row: LeaseRow | None = None, *, clock: DatabaseClock = LONG_UP) -> Action:
+    return plan_keep_alive(Situation(runs, row, clock), RULES)
 
 
 def test_first_run_ever_is_started() -> None:
@@ -84,12 +83,12 @@ def test_run_that_missed_two_heartbeats_is_left_alone() -> None:
 
 
 def test_run_whose_process_is_gone_is_declared_dead_before_its_heartbeat_is_stale() -> None:
-    action = plan([run()], lease(silent_s=1.1), gone=True)
+    action = plan([run(gone=True)], lease(silent_s=1.1))
     assert action == EndRun("a", canceled=False, reason="its process 123 is gone")
 
 
 def test_fresh_heartbeat_outweighs_a_missing_process() -> None:
-    assert isinstance(plan([run()], lease(silent_s=0.9), gone=True), Wait)
+    assert isinstance(plan([run(gone=True)], lease(silent_s=0.9)), Wait)
 
 
 def test_after_an_outage_of_the_database_services_get_time_to_beat_again() -> None:
@@ -104,7 +103,7 @@ def test_time_after_an_outage_is_limited() -> None:
 
 def test_after_a_power_cut_a_missing_process_is_declared_dead_at_once() -> None:
     just_up = DatabaseClock(NOW, NOW - 1.0)
-    assert isinstance(plan([run()], lease(silent_s=600.0), clock=just_up, gone=True), EndRun)
+    assert isinstance(plan([run(gone=True)], lease(silent_s=600.0), clock=just_up), EndRun)
 
 
 @pytest.mark.parametrize("status", ["NOT_STARTED", "STARTING", "STARTED"])
@@ -136,6 +135,23 @@ def test_run_that_lost_its_lease_long_ago_is_declared_dead() -> None:
     assert action == EndRun("a", canceled=False, reason="it has had no lease for 40 s")
 
 
+def test_run_whose_process_is_gone_is_declared_dead_at_once_while_a_sibling_stands_in() -> None:
+    action = plan([run(gone=True)], lease("", held_s=0.1))
+    assert action == EndRun("a", canceled=False, reason="its process is gone")
+
+
+def test_dead_service_is_started_again_while_a_sibling_stands_in() -> None:
+    assert plan([run(status="FAILURE", lived_s=90.0)], lease("")) == Start()
+
+
+def test_starting_run_is_given_time_to_get_the_lease_from_the_sibling_that_stands_in() -> None:
+    assert isinstance(plan([run("b", "STARTED", age_s=5.0), run("a", "FAILURE")], lease("")), Wait)
+
+
+def test_terminated_service_stays_stopped_while_a_sibling_stands_in() -> None:
+    assert plan([run(status="CANCELED", lived_s=50.0)], lease("")) == StayStopped("a")
+
+
 def test_run_that_released_its_lease_may_end() -> None:
     assert isinstance(plan([run()], lease(silent_s=5.0, released_s=5.0)), Wait)
 
@@ -154,12 +170,8 @@ def test_terminated_service_stays_stopped() -> None:
     assert plan([run(status="CANCELED", lived_s=50.0)], lease(released_s=50.0)) == StayStopped("a")
 
 
-def test_terminated_service_stays_stopped_when_nobody_knows_since_when_the_sensor_is_on() -> None:
-    assert plan([run(status="CANCELED", lived_s=50.0)], switched_on_s=None) == StayStopped("a")
-
-
 def test_terminated_service_starts_when_the_sensor_is_switched_on_afterwards() -> None:
-    assert plan([run(status="CANCELED", age_s=100.0, lived_s=50.0)], switched_on_s=49.0) == Start()
+    assert plan([run(status="CANCELED", lived_s=50.0, switched_on_since=True)]) == Start()
 
 
 def test_service_launched_by_hand_after_a_termination_is_kept_alive_again() -> None:
