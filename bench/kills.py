@@ -1,4 +1,4 @@
-"""kill -9 of each process of the running stack, one after the other under load, with a verdict by row."""
+"""kill -9, or SIGSTOP, of processes of the running stack, one after the other under load, with a verdict by row."""
 
 import argparse
 import os
@@ -22,6 +22,8 @@ from hl_platform.stack.status import read_report
 
 # In the order of the path of a reading, then what runs it.
 PROCESSES = ("bridge", "sink", "kafka", "postgres", "live", "dagster-code", "dagster-daemon", "dagster-web")
+# Only for these does anyone watch whether they still work; a stopped server is its supervisor's own affair.
+WATCHED = ("bridge", "sink")
 ON_THE_PATH = ("bridge", "sink", "kafka", "postgres", "mosquitto", "dagster-code", "dagster-daemon")
 NEWEST = """
 -- newest: when the bridge received the newest reading that is a row
@@ -34,36 +36,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=int, default=1_000, help="readings per second")
     parser.add_argument("--pause", type=float, default=8.0, help="seconds from one recovery to the next kill")
     parser.add_argument("--devices", type=int, default=50)
-    parser.add_argument("--processes", type=lambda text: text.split(","), default=list(PROCESSES))
+    parser.add_argument(
+        "--processes",
+        type=lambda text: text.split(","),
+        help="which, in this order and also repeatedly, such as bridge,sink,bridge",
+    )
+    parser.add_argument("--hang", action="store_true", help="SIGSTOP in place of kill -9, of bridge and sink")
     parser.add_argument("--patience", type=float, default=60.0, help="seconds to wait for each recovery")
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Kills, waits, compares; 1 when anything is off."""
+    """Kills or stops, waits, compares; 1 when anything is off."""
     stack, console, start = RunningStack(), Console(), datetime.now(UTC)
     prefix = f"kills-{secrets.token_hex(3)}-"
     devices = list(load.plan_expected(prefix, arguments.devices, 0))
-    killer = Killer(stack, devices, start, arguments.patience)
-    outcomes: dict[str, float | None] = {}
+    how = signal.SIGSTOP if arguments.hang else signal.SIGKILL
+    killer = Killer(stack, devices, start, arguments.patience, how)
+    outcomes: list[tuple[str, float | None]] = []
     stop = threading.Event()
     sender = Sender(stack, arguments, prefix, stop)
     sender.start()
     try:
-        for name in arguments.processes:
+        for name in arguments.processes or (WATCHED if arguments.hang else PROCESSES):
             time.sleep(arguments.pause)
-            outcomes[name] = killer.kill(name)
-            console.print(f"{name}: {_shown(outcomes[name])}")
+            outcomes.append((name, killer.kill(name)))
+            console.print(f"{name}: {_shown(outcomes[-1][1])}")
         time.sleep(arguments.pause)
     finally:
         stop.set()
         sender.join()
-    table = Table(title="kill -9 to data flowing again")
+    table = Table(title=f"{'SIGSTOP' if arguments.hang else 'kill -9'} to data flowing again")
     table.add_column("process")
     table.add_column("seconds", justify="right")
-    for name, seconds in outcomes.items():
+    for name, seconds in outcomes:
         table.add_row(name, _shown(seconds))
     console.print(table)
-    wrong = [f"{name} did not come back" for name, seconds in outcomes.items() if seconds is None]
+    wrong = [f"{name} did not come back" for name, seconds in outcomes if seconds is None]
     wrong += verdict(stack, devices, start, sender.n_sent, arguments.patience)
     console.print(f"{sender.n_sent:,} readings sent and acknowledged")
     console.print("\n".join(wrong) or "Every reading sent is one row, and the accounts balance.")
@@ -105,18 +113,27 @@ class Killer:
         devices: of the load.
         start: of the load.
         patience_s: longest wait for a recovery.
+        how: SIGKILL, or SIGSTOP for a process that hangs.
     """
 
-    def __init__(self, stack: RunningStack, devices: list[str], start: datetime, patience_s: float) -> None:
+    def __init__(
+        self,
+        stack: RunningStack,
+        devices: list[str],
+        start: datetime,
+        patience_s: float,
+        how: signal.Signals,
+    ) -> None:
         self._stack, self._devices, self._start, self._patience_s = stack, devices, start, patience_s
+        self._how = how
 
     def kill(self, name: str) -> float | None:
-        """Seconds from the kill until the process runs anew and does its work; None if it never did."""
+        """Seconds from the signal until the process runs anew and does its work; None if it never did."""
         before = self._pid(name)
         if before is None:
             return None
         killed_at, began = datetime.now(UTC), time.monotonic()
-        os.kill(before, signal.SIGKILL)
+        os.kill(before, self._how)
         while time.monotonic() - began < self._patience_s:
             if self._pid(name) not in (None, before) and self._works(name, killed_at):
                 return time.monotonic() - began

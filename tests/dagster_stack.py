@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import resources
 from pathlib import Path
@@ -175,6 +175,11 @@ class DagsterStack:
         ticks = self.sensor(sensor)["sensorState"]["ticks"]
         return str(ticks[0]["skipReason"] or "") if ticks else ""
 
+    def last_tick_at(self, sensor: str) -> float:
+        """When a sensor last looked, by Dagster's clock."""
+        ticks = self.sensor(sensor)["sensorState"]["ticks"]
+        return float(ticks[0]["timestamp"]) if ticks else 0.0
+
     def figures(self, *path: str) -> dict[str, int | None]:
         """What the page shows for an asset."""
         found = self.ask(FIGURES, path=path)["assetOrError"].get("assetMaterializations", [])
@@ -211,17 +216,22 @@ class DagsterStack:
 
 @contextmanager
 def dagster_stack(
-    postgres: EmbeddedPostgres, kafka: EmbeddedKafka, mosquitto: EmbeddedMosquitto, **env: str
+    postgres: EmbeddedPostgres,
+    kafka: EmbeddedKafka,
+    mosquitto: EmbeddedMosquitto,
+    *,
+    before_start: Callable[["DagsterStack"], None] = lambda _: None,
 ) -> Iterator[DagsterStack]:
     """A running Dagster whose sensors keep bridge and sink alive."""
     with ExitStack() as exit_stack:
         folder = exit_stack.enter_context(tempfile.TemporaryDirectory(prefix="hl-dagster-", dir="/tmp"))
         names = [f"test_{uuid.uuid4().hex[:12]}" for _ in range(2)]
         data, storage = (exit_stack.enter_context(temporary_database(postgres, name)) for name in names)
-        home = Home(data.url, kafka.bootstrap_servers, (mosquitto.host, mosquitto.port), **env)
+        home = Home(data.url, kafka.bootstrap_servers, (mosquitto.host, mosquitto.port))
         home.prepare()
         stack = DagsterStack(Path(folder), home, storage.url)
         exit_stack.callback(stack.stop)
+        before_start(stack)
         stack.start()
         yield stack
 

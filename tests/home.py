@@ -209,6 +209,11 @@ class Home:
         with psycopg.connect(self.env["HL_DATABASE__URL"]) as conn:
             return conn.execute(statement.replace("{energy}", self.energy.table), values).fetchall()
 
+    def execute(self, statements: str) -> None:
+        """Changes the test's database."""
+        with psycopg.connect(self.env["HL_DATABASE__URL"]) as conn:
+            conn.execute(statements)
+
     def n_rows(self) -> int:
         return int(self.query("select count(*) from {energy}")[0][0])
 
