@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from hl_platform.adapters.directories import spool_directory
 from hl_platform.adapters.kafka.producer import KafkaProducer
@@ -16,13 +17,26 @@ from hl_platform.pipeline.probe import Probe
 from hl_platform.pipeline.services import Service
 from hl_platform.pipeline.spool_report import SpoolReport
 
+S = TypeVar("S", bound=PahoSession)
+
 PROBE_EVERY_S = 0.5
+
+
+def make_session(kind: type[S], settings: Settings, service: Service) -> S:
+    """The MQTT session of a bridge, not connected."""
+    return kind(
+        settings.mqtt,
+        service.name,
+        [Subscription(stream.mqtt_filter, stream.retained) for stream in service.streams],
+        shared=settings.bridge.instances > 1,
+    )
 
 
 def make_bridge(
     settings: Settings,
     service: Service,
     stats: StageStats,
+    session: PahoSession,
     *,
     ask_kafka: Callable[[], None],
     kafka_answers: bool,
@@ -33,15 +47,10 @@ def make_bridge(
         settings: with the addresses of all servers.
         service: which bridge.
         stats: what it counts.
+        session: where its messages come from.
         ask_kafka: makes sure of the topics; raises while Kafka is away.
         kafka_answers: whether it did just now.
     """
-    session = PahoSession(
-        settings.mqtt,
-        service.name,
-        [Subscription(stream.mqtt_filter, stream.retained) for stream in service.streams],
-        shared=settings.bridge.instances > 1,
-    )
     return Bridge(
         service=service.name,
         streams={stream.name: stream for stream in service.streams},

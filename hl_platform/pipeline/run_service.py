@@ -14,21 +14,24 @@ from hl_platform.adapters.kafka.consumer import GroupConsumer
 from hl_platform.adapters.kafka.dead_letter_reader import DeadLetterReader
 from hl_platform.adapters.kafka.producer import KafkaProducer
 from hl_platform.adapters.kafka.topics import ensure_topics
+from hl_platform.adapters.mqtt.retiring import RetiringSession
+from hl_platform.adapters.mqtt.session import PahoSession
 from hl_platform.adapters.postgres.dead_letter_store import CONSUMER_GROUP, DeadLetterStore
 from hl_platform.adapters.postgres.lease_keeper import LeaseKeeper
-from hl_platform.adapters.postgres.leases import Holder
+from hl_platform.adapters.postgres.leases import Holder, retire_service
 from hl_platform.adapters.postgres.sink_store import SinkStore
 from hl_platform.core.accounts import Account, StageStats
 from hl_platform.core.errors import FencedError, HlError, TransientError
 from hl_platform.core.settings import Settings, require_address
 from hl_platform.core.streams import Stream
+from hl_platform.pipeline.bridge import Bridge
 from hl_platform.pipeline.dead_letter_index import DeadLetterIndexer
-from hl_platform.pipeline.make_bridge import make_bridge
+from hl_platform.pipeline.make_bridge import make_bridge, make_session
 from hl_platform.pipeline.mqtt_queue import MqttQueueAlarm
 from hl_platform.pipeline.recount import Recount
 from hl_platform.pipeline.services import Service, plan_bridge_names
 from hl_platform.pipeline.sink import StreamSink
-from hl_platform.pipeline.stand_in import SiblingWatch
+from hl_platform.pipeline.stand_in import SiblingWatch, Until
 
 log = structlog.get_logger()
 
@@ -75,8 +78,12 @@ def run_service(settings: Settings, service: Service, run_id: str, stop: threadi
     tenure = _Tenure(settings, service, run_id)
     if not tenure.keeper.acquire(stop):
         return ServiceReport("stopped", {})
-    watch = [_make_sibling_watch(settings, service)] if service.stage == "bridge" else []
-    return tenure.work(stop, watch)
+    if service.stage == "sink":
+        return tenure.work(stop, tenure.make_sinks)
+    session = make_session(PahoSession, settings, service)
+    watch = _make_sibling_watch(settings, service)
+    alarm = MqttQueueAlarm(settings.mqtt, service.name, tenure.stats)
+    return tenure.work(stop, lambda finished: [tenure.make_bridge(session, finished), alarm, watch])
 
 
 class _Tenure:
@@ -91,50 +98,54 @@ class _Tenure:
     def __init__(self, settings: Settings, service: Service, run_id: str) -> None:
         self._settings = settings
         self._service = service
-        self._stats = StageStats()
+        self.stats = StageStats()
         self._ended = threading.Event()
         self.keeper = LeaseKeeper(
             require_address(settings.database.url, "database", "url"),
             Holder(service.name, service.stage, run_id),
             settings.service,
-            self._stats,
+            self.stats,
             on_end=self._ended.set,
             with_accounts=service.stage == "bridge",
         )
 
-    def work(self, stop: threading.Event, beside: Sequence[Worker] = ()) -> ServiceReport:
+    def work(
+        self, stop: threading.Event, make_workers: Callable[[Callable[[], bool]], Sequence[Worker]]
+    ) -> ServiceReport:
         """Works under the lease that the keeper holds, and releases it.
 
         Args:
             stop: set from outside to end it.
-            beside: further workers that start and end with the service's own.
+            make_workers: given a function that says whether it is over already.
         """
 
         def finished() -> bool:
             return stop.is_set() or self._ended.is_set()
 
         try:
-            fenced = _work([*self._workers(finished), *beside], finished)
+            fenced = _work(make_workers(finished), finished)
         finally:
             self.keeper.release()
         reason = "fenced" if fenced or self.keeper.fenced else "stopped" if stop.is_set() else "handed_over"
         log.info("service_ended", service=self._service.name, reason=reason)
-        return ServiceReport(reason, self._stats.snapshot())
+        return ServiceReport(reason, self.stats.snapshot())
 
-    def _workers(self, finished: Callable[[], bool]) -> list[Worker]:
-        settings, service, stats = self._settings, self._service, self._stats
-        if service.stage == "bridge":
-            # It need not wait for Kafka longer than a reading does: it has a spool.
-            recount = Recount(settings.kafka, service, self.keeper.counted_before, stats, finished)
+    def make_bridge(self, session: PahoSession, finished: Callable[[], bool]) -> Bridge:
+        """The service's bridge. It need not wait for Kafka longer than a reading does: it has a spool."""
+        settings, service, stats = self._settings, self._service, self.stats
+        recount = Recount(settings.kafka, service, self.keeper.counted_before, stats, finished)
 
-            def ask() -> None:
-                ensure_topics(settings.kafka, service.streams)
-                # Before anything is sent: behind what is read here, every record is ours.
-                recount.once()
+        def ask() -> None:
+            ensure_topics(settings.kafka, service.streams)
+            # Before anything is sent: behind what is read here, every record is ours.
+            recount.once()
 
-            answers = _await(ask, finished, settings.bridge.spool_after_s)
-            bridge = make_bridge(settings, service, stats, ask_kafka=ask, kafka_answers=answers)
-            return [bridge, MqttQueueAlarm(settings.mqtt, service.name, stats)]
+        answers = _await(ask, finished, settings.bridge.spool_after_s)
+        return make_bridge(settings, service, stats, session, ask_kafka=ask, kafka_answers=answers)
+
+    def make_sinks(self, finished: Callable[[], bool]) -> list[Worker]:
+        """A sink for each of the service's streams, and the index of dead letters, once Kafka answers."""
+        settings, service, stats = self._settings, self._service, self.stats
         _await(partial(ensure_topics, settings.kafka, service.streams), finished, math.inf)
         producer = KafkaProducer(settings.kafka, f"hl-{service.name}")
         sinks = [
@@ -145,18 +156,38 @@ class _Tenure:
 
 
 def _make_sibling_watch(settings: Settings, service: Service) -> SiblingWatch:
+    url = require_address(settings.database.url, "database", "url")
+
     def carry(name: str, stop: threading.Event) -> None:
         # Without a run of its own, the sensor sees that no run of the sibling's works, and starts one.
-        tenure = _Tenure(settings, service._replace(name=name), "")
+        sibling = service._replace(name=name)
+        tenure = _Tenure(settings, sibling, "")
         if tenure.keeper.acquire_if_free():
-            tenure.work(stop)
+            session = make_session(PahoSession, settings, sibling)
+            tenure.work(stop, lambda finished: [tenure.make_bridge(session, finished)])
+
+    def retire(name: str, stop: threading.Event) -> None:
+        orphan = service._replace(name=name)
+        tenure = _Tenure(settings, orphan, "")
+        if not tenure.keeper.acquire_if_free():
+            return
+        session = make_session(RetiringSession, settings, orphan)
+
+        def done() -> bool:
+            accounts = tenure.stats.snapshot().values()
+            return session.emptied and all(account.in_flight == 0 for account in accounts)
+
+        tenure.work(stop, lambda finished: [tenure.make_bridge(session, finished), Until(done)])
+        if session.ended:
+            retire_service(url, name, settings.service.stale_after_s)
 
     return SiblingWatch(
-        url=require_address(settings.database.url, "database", "url"),
+        url=url,
         host=service.name,
-        siblings=[name for name in plan_bridge_names(settings) if name != service.name],
+        planned=plan_bridge_names(settings),
         rules=settings.service,
         carry=carry,
+        retire=retire,
     )
 
 

@@ -6,7 +6,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from hl_platform.adapters.postgres.lease_reader import LeaseReader, LeaseRow
 from tests.home import Home, eventually, reading
@@ -46,17 +48,20 @@ class Siblings:
         with LeaseReader(self.home.env["HL_DATABASE__URL"]) as reader:
             return reader.lease(name)
 
-    def trusts_old_heartbeats(self) -> bool:
-        """Whether the database has been up for long enough; before, nobody stands in."""
+    def uptime_s(self) -> float:
+        """For how long the database has been up; right after its start nobody stands in."""
         with LeaseReader(self.home.env["HL_DATABASE__URL"]) as reader:
             clock = reader.clock()
-        return clock.now - clock.up_since > LONG_UP_S
+        return clock.now - clock.up_since
 
     def await_holder(self, name: str, process: subprocess.Popen[bytes]) -> None:
         """Returns once a process holds the lease of a service."""
         eventually(lambda: self.lease(name), lambda lease: _is_held(lease, process.pid))
 
-    def await_released(self, name: str) -> None:
+    def end_by_lease(self, name: str) -> None:
+        """Asks a service to end, as a termination does, and returns when it has."""
+        with LeaseReader(self.home.env["HL_DATABASE__URL"]) as reader:
+            reader.request_stop(name, "")
         eventually(lambda: self.lease(name), lambda lease: lease is not None and lease.released_at)
 
     def await_rows(self) -> None:
@@ -94,7 +99,7 @@ def test_messages_of_a_killed_bridge_are_carried_by_its_sibling_until_it_is_back
     home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with siblings(home) as pair:
-        eventually(pair.trusts_old_heartbeats)
+        eventually(lambda: pair.uptime_s() > LONG_UP_S)
         pair.publish(2_000)
         pair.kill("bridge-2")
         killed_at = time.monotonic()
@@ -115,9 +120,7 @@ def test_messages_of_a_killed_bridge_are_carried_by_its_sibling_until_it_is_back
 
 def test_messages_of_a_bridge_that_was_ended_on_purpose_are_carried_too(home: Home) -> None:
     with siblings(home) as pair:
-        with LeaseReader(home.env["HL_DATABASE__URL"]) as reader:
-            reader.request_stop("bridge-2", "")
-        pair.await_released("bridge-2")
+        pair.end_by_lease("bridge-2")
         pair.publish(500)
         pair.await_rows()
 
@@ -131,6 +134,41 @@ def test_stand_in_ends_with_its_host_and_frees_both_services(home: Home) -> None
         pair.processes["bridge-1"].wait(30)
         leases = [pair.lease(name) for name in BRIDGES]
         assert [lease is not None and lease.released_at is not None for lease in leases] == [True, True]
+
+
+def test_session_of_a_bridge_that_is_not_wanted_any_more_is_emptied_and_ended(home: Home) -> None:
+    with siblings(home) as pair:
+        eventually(lambda: pair.uptime_s() > LONG_UP_S + 20, patience_s=60)
+        pair.end_by_lease("bridge-1")
+        pair.end_by_lease("bridge-2")
+        # Nobody reads either session.
+        pair.publish(1_000)
+        home.execute(
+            "update hl.leases set released_at = released_at - interval '2 min', "
+            "beat_at = beat_at - interval '2 min' where stage = 'bridge'"
+        )
+        home.env["HL_BRIDGE__INSTANCES"] = "1"
+        pair.processes["bridge"] = home.start_process("bridge")
+        pair.await_rows()
+        eventually(lambda: home.query("select count(*) from hl.leases where stage = 'retired'") == [(2,)])
+        assert [_has_session(home, name) for name in BRIDGES] == [False, False]
+        pair.publish(500)
+        pair.await_rows()
+
+
+def _has_session(home: Home, service: str) -> bool:
+    """Whether the broker keeps a session for a service. If so, it is ended by asking."""
+    present: list[bool] = []
+    client = paho.Client(
+        CallbackAPIVersion.VERSION2, client_id=f"{home.prefix}-{service}", protocol=paho.MQTTv5
+    )
+    client.on_connect = lambda _c, _u, flags, _reason, _p: present.append(flags.session_present)
+    client.connect(home.env["HL_MQTT__HOST"], int(home.env["HL_MQTT__PORT"]), clean_start=False)
+    client.loop_start()
+    eventually(lambda: present)
+    client.disconnect()
+    client.loop_stop()
+    return present[0]
 
 
 def _is_held(lease: LeaseRow | None, pid: int) -> bool:

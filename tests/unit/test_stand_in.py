@@ -4,7 +4,7 @@ import pytest
 
 from hl_platform.adapters.postgres.lease_reader import DatabaseClock, LeaseRow
 from hl_platform.core.settings import ServiceSettings
-from hl_platform.pipeline.stand_in import plan_stand_ins
+from hl_platform.pipeline.stand_in import plan_orphans, plan_stand_ins
 
 NOW = 1_000_000.0
 RULES = ServiceSettings(heartbeat_s=0.5, stale_after_s=3.0)
@@ -50,3 +50,13 @@ def test_after_an_outage_of_the_database_siblings_get_time_to_beat_again() -> No
     assert plan_stand_ins(["b"], {"b": lease(silent_s=60)}, just_up._replace(up_since=NOW - 15.1), RULES) == [
         "b"
     ]
+
+
+def test_bridge_that_is_not_wanted_any_more_is_an_orphan_after_half_a_minute() -> None:
+    leases = {"a": lease(silent_s=99), "b": lease(silent_s=32), "c": lease(silent_s=34)}
+    assert plan_orphans(["a"], leases, LONG_UP, RULES) == ["c"]
+
+
+def test_after_an_outage_of_the_database_nobody_is_an_orphan_for_half_a_minute() -> None:
+    just_up = DatabaseClock(NOW, NOW - 32)
+    assert plan_orphans(["a"], {"c": lease(silent_s=99)}, just_up, RULES) == []

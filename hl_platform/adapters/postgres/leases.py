@@ -71,6 +71,11 @@ where service = %(service)s and epoch = %(epoch)s
 """
 
 
+# The stage of a service that is not wanted any more and has nothing left to do. Its row stays: were it deleted, a
+# process that slept through all of it could find its old epoch valid again.
+RETIRED = "retired"
+
+
 class Holder(NamedTuple):
     """Who asks for a lease.
 
@@ -195,3 +200,17 @@ class Lease:
             self._conn = connect(self._url, application_name=f"hl-{self._holder.service}-lease")
         with translated(), self._conn.transaction():
             yield self._conn
+
+
+def retire_service(url: str, service: str, stale_after_s: float) -> None:
+    """Takes a service out of its stage, if nobody alive holds it, until it runs again.
+
+    Raises:
+        TransientError: the database cannot be reached now.
+    """
+    lease = Lease(url, Holder(service, RETIRED), stale_after_s=stale_after_s)
+    try:
+        if lease.try_acquire(ask=False):
+            lease.release()
+    finally:
+        lease.close()
