@@ -1,7 +1,7 @@
 """The sink's transaction: rows, offsets and accounts, all or nothing."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -51,6 +51,12 @@ insert into hl.coverage as c (stage, bridge, stream, kind, kafka_topic, kafka_pa
 values ('sink', '', %(stream)s, %(kind)s, %(topic)s, %(partition)s, %(n_records)s, %(next_offset)s)
 on conflict (stage, bridge, stream, kind, kafka_topic, kafka_partition) do update
 set n_records = c.n_records + excluded.n_records, next_offset = excluded.next_offset, updated_at = now()
+"""
+
+# The database's day, as everybody's who makes or drops partitions.
+OLDEST_DAY = """
+-- oldest_day: the first UTC day that has a table partition of its own
+select ((now() - %(retention)s) at time zone 'UTC')::date
 """
 
 
@@ -202,7 +208,11 @@ class SinkStore:
         # A day that has no partition yet gets it before its first reading. What is older than the retention
         # goes to the catch-all, so that a faulty clock cannot make thousands of partitions.
         days = {reading.timestamp.astimezone(UTC).date() for reading in readings} - self._days
-        oldest = (datetime.now(UTC) - self._retention).date()
+        if not days:
+            return
+        row = conn.execute(OLDEST_DAY, {"retention": self._retention}).fetchone()
+        assert row is not None  # noqa: S101 - a select without a table returns its row
+        oldest = row[0]
         for day in sorted(day for day in days if day >= oldest):
             row = conn.execute("select hl.ensure_partition(%s, %s)", (self._stream.table, day)).fetchone()
             if row and row[0]:
