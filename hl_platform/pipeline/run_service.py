@@ -31,7 +31,7 @@ from hl_platform.pipeline.mqtt_queue import MqttQueueAlarm
 from hl_platform.pipeline.recount import Recount
 from hl_platform.pipeline.services import Service, plan_bridge_names
 from hl_platform.pipeline.sink import StreamSink
-from hl_platform.pipeline.stand_in import SiblingWatch, Until
+from hl_platform.pipeline.stand_in import SiblingWatch, Until, compare_clocks
 
 log = structlog.get_logger()
 
@@ -81,7 +81,7 @@ def run_service(settings: Settings, service: Service, run_id: str, stop: threadi
     if service.stage == "sink":
         return tenure.work(stop, tenure.make_sinks)
     session = make_session(PahoSession, settings, service)
-    watch = _make_sibling_watch(settings, service)
+    watch = _make_sibling_watch(settings, service, tenure.stats)
     alarm = MqttQueueAlarm(settings.mqtt, service.name, tenure.stats)
     return tenure.work(stop, lambda finished: [tenure.make_bridge(session, finished), alarm, watch])
 
@@ -155,7 +155,7 @@ class _Tenure:
         return [*sinks, _make_indexer(settings, service, stats)]
 
 
-def _make_sibling_watch(settings: Settings, service: Service) -> SiblingWatch:
+def _make_sibling_watch(settings: Settings, service: Service, stats: StageStats) -> SiblingWatch:
     url = require_address(settings.database.url, "database", "url")
 
     def carry(name: str, stop: threading.Event) -> None:
@@ -188,6 +188,7 @@ def _make_sibling_watch(settings: Settings, service: Service) -> SiblingWatch:
         rules=settings.service,
         carry=carry,
         retire=retire,
+        on_clock=lambda database: compare_clocks(stats, time.time(), database),
     )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import structlog
 
 from hl_platform.adapters.postgres.lease_reader import DatabaseClock, LeaseReader, LeaseRow
+from hl_platform.core.accounts import StageStats
 from hl_platform.core.errors import HlError
 from hl_platform.core.settings import ServiceSettings
 
@@ -27,6 +28,8 @@ PATIENCE_S = 2.0
 OUTAGE_GRACE_S = 10.0
 # Of a bridge that is not wanted any more: nobody waits for it, and other machines may learn of it a while later.
 ORPHAN_AFTER_S = 30.0
+# Clocks that are kept by NTP differ by milliseconds; a look at the database may take a second.
+CLOCK_TOLERANCE_S = 10.0
 # Between two attempts of which the first failed, by an outage of the broker or a refusal.
 RETRY_S = 10.0
 
@@ -81,6 +84,22 @@ def _last_seen_at(lease: LeaseRow) -> float:
     return max(lease.beat_at, lease.released_at or 0.0)
 
 
+def compare_clocks(stats: StageStats, own: float, database: float) -> None:
+    """Raises an alert while our clock, which `received_at` and `clock_ahead` go by, differs from the database's.
+
+    Args:
+        stats: of the bridge.
+        own: Unix seconds by our clock.
+        database: Unix seconds by the database's.
+    """
+    ahead_s = own - database
+    if abs(ahead_s) > CLOCK_TOLERANCE_S:
+        how = f"{abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'}"
+        stats.alert("", "clock_differs", f"This bridge's clock is {how} the database's. Is NTP running?")
+    else:
+        stats.clear_alert("", "clock_differs")
+
+
 class Until:
     """A worker that ends, and thereby ends those beside it, as soon as a condition holds.
 
@@ -113,6 +132,7 @@ class SiblingWatch:
         carry: takes the lease of a service if it is free, runs it until asked through that lease, or until the
             event is set, and stands in for nobody.
         retire: the same until the service has nothing left to do; then it is out of its stage.
+        on_clock: told what the database's clock says, Unix seconds, at every look.
 
     Guarantee: where several want to stand in, the lease lets one. When `run` returns, all stand-ins have ended.
     """
@@ -126,6 +146,7 @@ class SiblingWatch:
         rules: ServiceSettings,
         carry: Carry,
         retire: Carry,
+        on_clock: Callable[[float], None],
     ) -> None:
         self._url = url
         self._host = host
@@ -134,6 +155,7 @@ class SiblingWatch:
         self._rules = rules
         self._carry = carry
         self._retire = retire
+        self._on_clock = on_clock
         self._stop = threading.Event()
         self._threads: dict[str, threading.Thread] = {}
         self._not_before: dict[str, float] = {}
@@ -159,6 +181,7 @@ class SiblingWatch:
         with LeaseReader(self._url) as reader:
             while not self._stop.wait(POLL_S):
                 leases, clock = reader.leases("bridge"), reader.clock()
+                self._on_clock(clock.now)
                 for name in plan_stand_ins(self._siblings, leases, clock, self._rules):
                     self._begin(name, self._carry)
                 for name in plan_orphans(self._planned, leases, clock, self._rules):

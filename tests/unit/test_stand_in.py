@@ -3,8 +3,9 @@
 import pytest
 
 from hl_platform.adapters.postgres.lease_reader import DatabaseClock, LeaseRow
+from hl_platform.core.accounts import StageStats
 from hl_platform.core.settings import ServiceSettings
-from hl_platform.pipeline.stand_in import plan_orphans, plan_stand_ins
+from hl_platform.pipeline.stand_in import compare_clocks, plan_orphans, plan_stand_ins
 
 NOW = 1_000_000.0
 RULES = ServiceSettings(heartbeat_s=0.5, stale_after_s=3.0)
@@ -60,3 +61,14 @@ def test_bridge_that_is_not_wanted_any_more_is_an_orphan_after_half_a_minute() -
 def test_after_an_outage_of_the_database_nobody_is_an_orphan_for_half_a_minute() -> None:
     just_up = DatabaseClock(NOW, NOW - 32)
     assert plan_orphans(["a"], {"c": lease(silent_s=99)}, just_up, RULES) == []
+
+
+@pytest.mark.parametrize(("own", "how"), [(NOW + 600, "600 s ahead of"), (NOW - 600, "600 s behind")])
+def test_clock_that_differs_from_the_databases_is_told_of_until_it_is_right(own: float, how: str) -> None:
+    stats = StageStats()
+    compare_clocks(stats, own, NOW)
+    assert stats.alerts == {
+        ("", "clock_differs"): f"This bridge's clock is {how} the database's. Is NTP running?"
+    }
+    compare_clocks(stats, NOW + 1, NOW)
+    assert stats.alerts == {}
