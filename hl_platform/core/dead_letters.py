@@ -17,6 +17,9 @@ PARTICULARS = re.compile(r"'[^']*'|\"[^\"]*\"|[+-]?\d[\d.:eE+TZ-]*")
 MAX_DETAIL_CHARS = 2_000
 # Names a dead letter in the headers of the record that replays it.
 REPLAY_OF = "hl.replay_of"
+# The Kafka timestamp of the record before it was replayed, in ms: taken as received_at where the value has none,
+# so that a replay counts as old as it is. Not the replay's own timestamp, from which Kafka counts its retention.
+FIRST_KAFKA_MS = "hl.first_kafka_ms"
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):

@@ -68,7 +68,7 @@ def build_asset(settings: Settings, streams: Mapping[str, Stream]) -> dg.AssetsD
         with reprocessing(settings, streams, _log_progress(context)) as work:
             if config.dry_run:
                 return dg.MaterializeResult(metadata=describe_plan(count_verdicts(work.plan(selection))))
-            return dg.MaterializeResult(metadata=_replay(work, selection, settings, context.run_id))
+            return dg.MaterializeResult(metadata=_replay(work, selection, settings, context.run.run_id))
 
     return reprocessed_dead_letters
 

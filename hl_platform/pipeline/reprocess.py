@@ -27,7 +27,7 @@ from hl_platform.adapters.kafka.record_fetcher import RecordFetcher
 from hl_platform.adapters.postgres.dead_letter_store import CONSUMER_GROUP
 from hl_platform.adapters.postgres.dead_letters import DeadLetterIndex, Rejected
 from hl_platform.core.dead_letter_index import Entry, Selection
-from hl_platform.core.dead_letters import MAX_DETAIL_CHARS, REPLAY_OF, fingerprint_of
+from hl_platform.core.dead_letters import FIRST_KAFKA_MS, MAX_DETAIL_CHARS, REPLAY_OF, fingerprint_of
 from hl_platform.core.errors import PoisonRecordError, TransientError
 from hl_platform.core.settings import Settings, require_address
 from hl_platform.core.streams import Stream
@@ -217,7 +217,7 @@ class Reprocessor:
                 verdict.record.key,
                 verdict.record.value,
                 _collector(arrived, topic),
-                {REPLAY_OF: verdict.entry.name},
+                _headers_of(verdict.entry),
             )
         until_s = time.monotonic() + ACKNOWLEDGE_S
         while len(arrived) < len(verdicts):
@@ -308,6 +308,13 @@ def _rejected(verdict: Verdict, stream: Stream) -> Rejected:
     return Rejected(
         verdict.entry.id, verdict.reason, verdict.detail[:MAX_DETAIL_CHARS], fingerprint, stream.digest
     )
+
+
+def _headers_of(entry: Entry) -> dict[str, str | bytes]:
+    headers: dict[str, str | bytes] = {REPLAY_OF: entry.name}
+    if entry.kafka_time is not None:
+        headers[FIRST_KAFKA_MS] = str(round(entry.kafka_time.timestamp() * 1000))
+    return headers
 
 
 def _collector(arrived: list[tuple[str, Delivery]], topic: str) -> Callable[[Delivery], None]:

@@ -24,7 +24,7 @@ from hl_platform.stack.connection import command_environment
 from hl_platform.stack.dlq_display import (
     entries_table,
     entry_text,
-    groups_table,
+    groups_text,
     outcome_text,
     show_progress,
     verdicts_table,
@@ -75,24 +75,22 @@ def list_(*, entries: bool, limit: int, as_json: bool, **chosen: Any) -> None:  
     """Show what was rejected and still waits, by kind of failure."""
     settings = _settings()
     selection = _selection((), **chosen)
-    document: dict[str, object]
     with _index(settings) as index:
         n, _ = index.count(selection)
-        if entries:
-            single = index.entries(selection, limit)
-            document, table, n_shown = {"entries": single}, entries_table(single), len(single)
-        else:
-            groups = index.groups(selection, limit)
-            document, table = {"groups": groups}, groups_table(groups)
-            n_shown = sum(group.n for group in groups)
+        single = index.entries(selection, limit) if entries else []
+        groups = [] if entries else index.groups(selection, limit)
     if as_json:
-        _print_json({"n": n, **document})
-    elif n == 0:
+        _print_json({"n": n, "entries": single} if entries else {"n": n, "groups": groups})
+        return
+    if n == 0:
         click.echo("There are no such dead letters.")
+    elif entries:
+        Console().print(entries_table(single))
     else:
-        Console().print(table)
-        if n_shown < n:
-            click.echo(f"{n - n_shown:,} more; --limit shows more of them.")
+        click.echo(groups_text(groups))
+    n_shown = len(single) if entries else sum(group.n for group in groups)
+    if n_shown < n:
+        click.echo(f"{n - n_shown:,} more; --limit shows more of them.")
 
 
 @dlq.command()

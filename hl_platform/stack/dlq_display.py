@@ -24,23 +24,9 @@ KIND_WORDS = {"accepted": "would succeed", "rejected": "would fail again", "impo
 STEP_WORDS = {"judged": "judging", "replayed": "replaying", "awaited": "waiting for the sink and the index"}
 
 
-def groups_table(groups: Sequence[EntryGroup]) -> Table:
-    """Kinds of failure."""
-    table = _table(
-        "Dead letters by kind of failure", "fingerprint", "count", "stream", "reason", "first", "last"
-    )
-    table.add_column("example", overflow="fold")
-    for group in groups:
-        table.add_row(
-            group.fingerprint,
-            f"{group.n:,}",
-            group.stream,
-            f"{group.reason} ({group.stage})",
-            _moment(group.first_failed_at),
-            _moment(group.last_failed_at),
-            Text(f"{group.example_id}: {group.example_detail[:200]}"),
-        )
-    return table
+def groups_text(groups: Sequence[EntryGroup]) -> str:
+    """Kinds of failure, two lines each; nothing is cut, so that a fingerprint can be copied."""
+    return "\n".join(_group_lines(group) for group in groups)
 
 
 def entries_table(entries: Sequence[Entry]) -> Table:
@@ -144,6 +130,12 @@ def show_progress() -> Iterator[Report]:
         yield report
     finally:
         bar.stop()
+
+
+def _group_lines(group: EntryGroup) -> str:
+    span = f"{_moment(group.first_failed_at)} to {_moment(group.last_failed_at)}"
+    what = f"{group.fingerprint}  {group.stream}  {group.reason} ({group.stage})"
+    return f"{group.n:>7,}  {what}  {span}\n{'':7}  {group.example_id}: {_line(group.example_detail[:200])}"
 
 
 def _hex_line(start: int, part: bytes) -> str:

@@ -96,7 +96,7 @@ def test_what_the_database_rejected_is_stored_with_its_bytes_and_key(home: Home)
         outcome = apply(home)
     replayed = home.records(home.energy.kafka_topic)[-1]
     assert (replayed.key(), replayed.value()) == (sent[0].encode(), sent[1])
-    assert dict(replayed.headers()) == {"hl.replay_of": f"{home.energy.dead_letter_topic}/0/0".encode()}
+    assert dict(replayed.headers())["hl.replay_of"] == f"{home.energy.dead_letter_topic}/0/0".encode()
     assert (outcome.n_stored, home.query("select power_kw from {energy}")) == (1, [(66.0,)])
 
 
@@ -169,6 +169,18 @@ def test_a_replay_of_an_old_reading_does_not_undo_a_newer_correction(home: Home)
         allow(home)
         apply(home)
     assert home.query("select power_kw from {energy}") == [(2.0,)]
+
+
+def test_a_replay_of_a_record_that_says_not_when_it_was_received_is_as_old_as_it_was(home: Home):
+    forbid(home, power_kw=66)
+    with home.running("sink"):
+        home.produce(("meter1", reading(NOON, power_kw=66)))
+        indexed(home, 1)
+        allow(home)
+        apply(home)
+    assert home.query("select received_at from {energy}") == home.query(
+        "select kafka_time from hl.dead_letters"
+    )
 
 
 def test_a_truncated_entry_is_never_replayed(home: Home):

@@ -95,6 +95,12 @@ def test_the_pipeline_without_a_database_is_a_503(client: Client) -> None:
         ("/api/v1/energy/raw?start=2026-01-03T16:00:00Z&end=2026-01-03T15:00:00Z", "end"),
         ("/api/v1/energy/hourly?start=2026-01-03T16:00:00Z&end=2026-03-03T16:00:00Z", "end"),
         ("/api/v1/streams?x=1", "x"),
+        ("/api/v1/dead-letters?stream=gas", "stream"),
+        ("/api/v1/dead-letters?state=old", "state"),
+        ("/api/v1/dead-letters?limit=1001", "limit"),
+        ("/api/v1/dead-letters?before=99999999999999999999", "before"),
+        ("/api/v1/dead-letters?fingerprint=%00", "fingerprint"),
+        ("/api/v1/dead-letters?since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z", "until"),
         ("/health?x=1", "x"),
     ],
 )
@@ -149,6 +155,13 @@ def test_openapi_describes_parameters_answers_and_problems(client: Client) -> No
     required = {parameter["name"]: parameter["required"] for parameter in operation["parameters"]}
     assert required == {"start": True, "end": True, "device_id": False, "limit": False}
     assert {"200", "400", "503"} <= operation["responses"].keys()
+
+
+def test_openapi_describes_the_dead_letters(client: Client) -> None:
+    schema = client.get("/docs/openapi.json").json()
+    operation = schema["paths"]["/api/v1/dead-letters"]["get"]
+    assert "fingerprint" in {parameter["name"] for parameter in operation["parameters"]}
+    assert "preview" in schema["components"]["schemas"]["Entry"]["properties"]
 
 
 def test_the_documentation_loads_nothing_from_elsewhere(client: Client) -> None:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from hl_platform.adapters.kafka.config import Setting, admin_client, client_config
 from hl_platform.adapters.kafka.errors import passes, translate
-from hl_platform.core.dead_letters import REPLAY_OF
+from hl_platform.core.dead_letters import FIRST_KAFKA_MS, REPLAY_OF
 from hl_platform.core.settings import KafkaSettings
 
 log = structlog.get_logger()
@@ -42,6 +42,7 @@ class Record(NamedTuple):
     """A Kafka record.
 
     Args:
+        kafka_time: of a replay, that of the record that was rejected first.
         replay_of: the dead letter that it replays, as `entry_name` writes it; None for all others.
     """
 
@@ -235,7 +236,8 @@ def _is_fatal(error: KafkaError) -> bool:
 
 def _record_of(message: Message) -> Record:
     key = message.key()
-    _, timestamp_ms = message.timestamp()
+    replay_of, first_ms = _replay_of(message)
+    _, timestamp_ms = message.timestamp() if first_ms is None else (0, first_ms)
     return Record(
         message.partition() or 0,
         message.offset() or 0,
@@ -243,12 +245,18 @@ def _record_of(message: Message) -> Record:
         message.value() or b"",
         datetime.fromtimestamp(max(timestamp_ms, 0) / 1000, UTC),
         message.leader_epoch(),
-        _replay_of(message),
+        replay_of,
     )
 
 
-def _replay_of(message: Message) -> str | None:
+def _replay_of(message: Message) -> tuple[str | None, int | None]:
+    """Which dead letter a record replays, and the Kafka timestamp that it had first, in ms."""
     headers = message.headers()
     # Nearly every record has none at all.
-    value = dict(headers).get(REPLAY_OF) if headers else None
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
+    if not headers:
+        return None, None
+    found: dict[str, Any] = dict(headers)
+    name, first = found.get(REPLAY_OF), found.get(FIRST_KAFKA_MS)
+    if name is None:
+        return None, None
+    return name.decode(errors="replace"), int(first) if first is not None and first.isdigit() else None

@@ -1,0 +1,73 @@
+"""`GET /api/v1/dead-letters` on a real PostgreSQL, as the role that may only read."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from hl_platform.adapters.postgres.migrate import migrate
+from hl_platform.stack.kafka import EmbeddedKafka
+from hl_platform.stack.postgres import EmbeddedPostgres
+from tests.integration.live_service import LiveProcess
+from tests.servers import temporary_database
+
+FILL = """
+insert into hl.dead_letters (dead_letter_topic, dead_letter_partition, dead_letter_offset, dead_lettered_at, stream,
+    stage, reason, detail, fingerprint, attempts, first_failed_at, last_failed_at, version, declaration, device_id,
+    kafka_topic, kafka_partition, kafka_offset, kafka_time, n_bytes, preview, state)
+select 't.dlq', 0, n, now(), case when n % 2 = 0 then 'energy' else 'heatpump' end, 'sink', 'invalid', 'no number',
+    'f' || n % 5, 1, t, t, '0', '0', 'meter' || n % 3, 't', 0, n, t, 7, '{"a":1}',
+    case when n > 90 then 'discarded' else 'new' end
+from (select n, timestamptz '2026-01-03 16:00:00Z' + n * interval '1 minute' as t from generate_series(1, 100) as n)
+"""
+
+
+@pytest.fixture(scope="module")
+def live(
+    postgres: EmbeddedPostgres, kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveProcess]:
+    with temporary_database(postgres, "live_dead_letters") as database:
+        folder = tmp_path_factory.mktemp("live")
+        live = LiveProcess(
+            folder, database.url, kafka.bootstrap_servers, HL_DATABASE__READ_URL=database.read_url
+        )
+        migrate(database.url, database.read_url, live.streams.values())
+        with psycopg.connect(database.url) as conn:
+            conn.execute(FILL)
+        live.make_topics()
+        live.start()
+        yield live
+        live.close()
+
+
+def ids(live: LiveProcess, **params: object) -> list[int]:
+    answer = live.get("/api/v1/dead-letters", **params).raise_for_status().json()
+    return [one["id"] for one in answer["dead_letters"]]
+
+
+def test_what_waits_is_listed_newest_first(live: LiveProcess) -> None:
+    answer = live.get("/api/v1/dead-letters").raise_for_status().json()
+    assert [one["id"] for one in answer["dead_letters"]] == list(range(90, 0, -1))
+    first = answer["dead_letters"][0]
+    assert (first["stream"], first["state"], first["offset"]) == ("energy", "new", 90)
+    assert (first["reason"], first["preview"], answer["next"]) == ("invalid", '{"a":1}', None)
+
+
+def test_filters_narrow(live: LiveProcess) -> None:
+    assert ids(live, stream="energy", fingerprint="f0") == [90, 80, 70, 60, 50, 40, 30, 20, 10]
+    assert len(ids(live, device_id="meter1")) == 30
+    assert ids(live, state="discarded") == list(range(100, 90, -1))
+    assert len(ids(live, state=["discarded", "new"])) == 100
+    assert ids(live, since="2026-01-03T16:05:00Z", until="2026-01-03T16:08:00Z") == [7, 6, 5]
+
+
+def test_pages_follow_each_other_without_gap_or_overlap(live: LiveProcess) -> None:
+    seen: list[int] = []
+    before: dict[str, int] = {}
+    while True:
+        answer = live.get("/api/v1/dead-letters", limit=40, **before).raise_for_status().json()
+        seen += [one["id"] for one in answer["dead_letters"]]
+        if answer["next"] is None:
+            break
+        before = {"before": answer["next"]}
+    assert seen == list(range(90, 0, -1))
