@@ -141,6 +141,9 @@ def replay(
     settings = _settings()
     selection = _selection(ids, **chosen)
     _check_chosen(selection, everything=everything)
+    with _index(settings) as index:
+        # Not what comes in after the question.
+        selection = msgspec.structs.replace(selection, until_id=index.count(selection)[1])
     streams = load_streams(settings.streams_dir)
     with show_progress() as progress, reprocessing(settings, streams, progress) as work:
         if dry_run or not yes:
@@ -177,7 +180,6 @@ def discard(
         n, newest = index.count(selection)
         if n and not yes:
             click.confirm(f"Discard {n:,} dead letters?", abort=True, err=True)
-        # Not what has come in since the question.
         bounded = msgspec.structs.replace(selection, until_id=newest)
         n_discarded = index.discard(bounded, getpass.getuser(), reason) if n else 0
     if as_json:

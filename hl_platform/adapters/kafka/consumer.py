@@ -27,6 +27,8 @@ SESSION_TIMEOUT_MS = 6_000
 # Before a member that Kafka has shut out joins again. A real successor has the lease, which ends us within two
 # heartbeats: this pause keeps us from shutting it out in turn.
 REJOIN_AFTER_S = 1.0
+# Of a time in ms; up to the year 5138.
+MAX_MS_DIGITS = 14
 # Kafka does not have the position that we are at, or librdkafka has noticed by the leader epoch that the record
 # before it is not the one we read (Apache KIP-320; it says _AUTO_OFFSET_RESET in both cases).
 POSITION_LOST = frozenset(
@@ -259,4 +261,7 @@ def _replay_of(message: Message) -> tuple[str | None, int | None]:
     name, first = found.get(REPLAY_OF), found.get(FIRST_KAFKA_MS)
     if name is None:
         return None, None
-    return name.decode(errors="replace"), int(first) if first is not None and first.isdigit() else None
+    # Anybody may write a header: only a time that a datetime can hold.
+    if first is None or not first.isdigit() or len(first) > MAX_MS_DIGITS:
+        return name.decode(errors="replace"), None
+    return name.decode(errors="replace"), int(first)
