@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 MAX_BATCH_RECORDS = 500
 # Share of the time that may go into the index, so that a flood of dead letters leaves the sink beside it alone.
-BUSY_SHARE = 0.05
+BUSY_SHARE = 0.1
 LONGEST_PAUSE_S = 5.0
 # Topics and partitions may come later.
 LOOK_AGAIN_S = 30.0

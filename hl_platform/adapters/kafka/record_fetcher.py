@@ -18,8 +18,6 @@ POLL_S = 0.5
 POLL_RECORDS = 500
 # Reading over so many unwanted records is cheaper than asking for another position.
 MAX_SKIP = 2_000
-# The end of what there is, or what we want has expired meanwhile.
-ENDED = (KafkaError._PARTITION_EOF, KafkaError._AUTO_OFFSET_RESET)  # noqa: SLF001 - the library's public names
 
 
 class RecordFetcher:
@@ -40,8 +38,11 @@ class RecordFetcher:
                 # How the end of what there is shows, also where the last offset holds no record.
                 "enable.partition.eof": True,
                 "queued.max.messages.kbytes": 8_192,
+                # Other requests wait behind a fetch.
+                "fetch.wait.max.ms": 100,
             }
         )
+        self._ranges: dict[Place, tuple[int, int]] = {}
         # Where the next record comes from; batches mostly follow each other.
         self._at: tuple[Place, int] | None = None
 
@@ -82,9 +83,7 @@ class RecordFetcher:
         Raises:
             TransientError: the cluster cannot serve us now.
         """
-        if place not in self.places([place[0]]):
-            return {}
-        low, high = self.watermarks(place)
+        low, high = self._range_of(place, max(offsets, default=0))
         wanted = sorted(offset for offset in offsets if low <= offset < high)
         found: dict[int, LetterRecord] = {}
         while wanted:
@@ -95,6 +94,14 @@ class RecordFetcher:
     def close(self) -> None:
         """Ends the connection."""
         self._consumer.close()
+
+    def _range_of(self, place: Place, highest: int) -> tuple[int, int]:
+        # Asked for seldom: the broker answers it behind the fetch that is under way, half a second later.
+        if place not in self._ranges or highest >= self._ranges[place][1]:
+            if place not in self.places([place[0]]):
+                return 0, 0
+            self._ranges[place] = self.watermarks(place)
+        return self._ranges[place]
 
     def _go_to(self, place: Place, offset: int) -> None:
         if self._at is None or self._at[0] != place or not 0 <= offset - self._at[1] <= MAX_SKIP:
@@ -116,9 +123,13 @@ class RecordFetcher:
                         found[record.offset] = record
                     position = record.offset + 1
                     until_s = time.monotonic() + PATIENCE_S
-                elif error.code() in ENDED:
-                    self._at = None
-                    return []
+                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the library's public name
+                    # One that was left over from an earlier end says nothing about what came since.
+                    if (message.offset() or 0) > wanted[-1]:
+                        self._at = None
+                        return []
+                elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
+                    raise TransientError(f"Kafka's retention has passed what was to be read: {error.str()}")
                 elif error.fatal() or not passes(error):
                     raise translate(error)
             self._at = (place, position)
