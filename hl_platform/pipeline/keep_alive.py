@@ -23,8 +23,9 @@ from hl_platform.pipeline.run_memory import ACTIVE, ListedRun, RunMemory
 
 TERMINATED = ("CANCELING", "CANCELED")
 
-# A run takes 2 to 4 s to its lease; this leaves room for a machine that is busy booting.
-START_S = 30.0
+# A run takes 2 to 4 s to its lease, but half a minute on a machine with seven times the work it can do. Were this too
+# short for a machine, it would never get anywhere; and a run whose process has ended is declared dead at once.
+START_S = 60.0
 # A flush and Dagster's last events take 1 to 2 s.
 END_S = 30.0
 # After an outage of the database every heartbeat looks old until its service has connected again.

@@ -123,9 +123,9 @@ def test_orphans_hand_over_to_runs_launched_by_hand_and_no_two_ever_write(stack:
     with load.running():
         orphans = lose_code_server(stack)
         stack.start_process("code_server")
-        by_hand = {service: stack.launch(service) for service in SERVICES}
         for service, (run_id, pid) in orphans.items():
-            assert stack.holder(service, after=run_id).run_id == by_hand[service]
+            by_hand = stack.launch(service)
+            assert stack.holder(service, after=run_id).run_id == by_hand
             eventually(lambda pid=pid: _runs(pid), lambda runs: not runs)  # type: ignore[misc]
         stack.carries("by-hand")
     for run_id, _ in orphans.values():

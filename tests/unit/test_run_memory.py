@@ -68,7 +68,7 @@ def failing(n: int, every_s: float) -> list[Look]:
 
 
 STORIES = {
-    "no lease for long": [Look(at_s, [("a", "STARTED")]) for at_s in (0, 29, 31)],
+    "no lease for long": [Look(at_s, [("a", "STARTED")]) for at_s in (0, 59, 61)],
     "terminated": [Look(0, [("a", "STARTED")]), Look(5, [("a", "CANCELED")]), Look(900, [("a", "CANCELED")])],
     "terminated and switched on again": [
         Look(0, [("a", "STARTED")]),
@@ -91,7 +91,7 @@ STORIES = {
 }
 
 ENDS = {
-    "no lease for long": EndRun("a", canceled=False, reason="it has had no lease for 31 s"),
+    "no lease for long": EndRun("a", canceled=False, reason="it has had no lease for 61 s"),
     "terminated": StayStopped("a"),
     "terminated and switched on again": Start(),
     "switched off, terminated, switched on": Start(),
