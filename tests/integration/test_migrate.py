@@ -7,9 +7,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from hl_platform.adapters.postgres import widening
+from hl_platform.adapters.postgres.balance_store import read_ledger
 from hl_platform.adapters.postgres.connection import connect
 from hl_platform.adapters.postgres.migrate import ensure_partitions_ahead, load_migrations, migrate
 from hl_platform.adapters.postgres.readings import ReadingQueries
+from hl_platform.core.balance import STAGES, compare
 from hl_platform.core.errors import ConfigError, TransientError
 from hl_platform.core.readings import Reading
 from hl_platform.core.streams import Field, FieldType, Stream
@@ -189,3 +191,30 @@ def test_the_query_of_timescaledb_runs_where_the_extension_is_absent(database_ur
 def test_a_server_that_is_not_there_is_an_outage_and_not_a_mistake():
     with pytest.raises(TransientError):
         connect("postgresql://hl:x@127.0.0.1:1/hl", application_name="test")
+
+
+def test_counts_from_before_offsets_were_kept_balance_after_the_migration(database_url: str):
+    with connect(database_url, application_name="test") as conn, conn.transaction():
+        conn.execute(
+            "create schema hl; create table hl.migrations (version integer primary key, name text not null, "
+            "checksum text not null, applied_at timestamptz not null default now())"
+        )
+        for migration in load_migrations()[:3]:
+            conn.execute(migration.statements.encode())
+            conn.execute(
+                "insert into hl.migrations values (%s, %s, %s)",
+                (migration.version, migration.name, migration.checksum),
+            )
+        conn.execute(
+            "insert into hl.accounts (service, stage, stream, received, forwarded, dead_lettered) "
+            "values ('bridge', 'bridge', 'energy', 90, 85, 5), ('sink', 'sink', 'energy', 85, 85, 0)"
+        )
+        for partition, next_offset in ((0, 1_000), (1, 40)):
+            conn.execute(
+                "insert into hl.offsets (consumer_group, kafka_topic, kafka_partition, next_offset, epoch, service) "
+                "values (%s, %s, %s, %s, 1, 'sink')",
+                (ENERGY.consumer_group, ENERGY.kafka_topic, partition, next_offset),
+            )
+    migrate(database_url, None, [ENERGY])
+    found = compare(read_ledger(database_url), ENERGY, None)
+    assert {difference.stage: difference.n_records for difference in found} == dict.fromkeys(STAGES, 0)
