@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -14,8 +15,9 @@ from hl_platform.core.streams import Stream
 
 log = structlog.get_logger()
 
-# A topic that is made anew while the sink reads it keeps its name, and the consumer may not notice.
-TOPIC_CHECK_S = 10.0
+# What no error tells: a topic that is made anew while the sink reads it keeps its name, and a database that failed
+# over while nothing was written may have gone back.
+CHECK_EVERY_S = 10.0
 
 
 class Positions:
@@ -68,8 +70,10 @@ class Positions:
     def refresh(self) -> None:
         """Asks the database where the claims stand, after an error that does not tell.
 
-        The answer to a commit may have been lost with the line. A claim that is another's by now, or whose row
-        is gone, is given up; `settle` claims anew what Kafka still assigns to us.
+        The answer to a commit may have been lost with the line: the claim stands further on then. A claim that
+        is another's by now, whose row is gone, or that has gone back with its database (a standby that had
+        not everything, a backup) is given up; `settle` claims anew what Kafka still assigns to us, and reads
+        from where the database is.
 
         Raises:
             TransientError: the database is away.
@@ -77,11 +81,11 @@ class Positions:
         stored = self._store.claims(self.claims)
         for partition, claim in list(self.claims.items()):
             now = stored.get(partition)
-            if now is not None and now.epoch == claim.epoch:
+            if now is not None and now.epoch == claim.epoch and now.next_offset >= claim.next_offset:
                 self.claims[partition] = now
                 continue
             log.warning(
-                "claim_lost", stream=self._stream.name, kafka_partition=partition, row_is_gone=now is None
+                "claim_lost", stream=self._stream.name, kafka_partition=partition, held=claim, found=now
             )
             del self.claims[partition]
             self._must_claim = True
@@ -100,7 +104,12 @@ class Positions:
         if lost:
             self._diverged |= lost
             self._must_claim = True
-        return self._must_claim or self._is_another_topic()
+        if time.monotonic() - self._checked_at >= CHECK_EVERY_S:
+            self._checked_at = time.monotonic()
+            # What is away now is looked at the next time.
+            with suppress(TransientError):
+                self._check()
+        return self._must_claim
 
     def settle(self) -> None:
         """Claims what is assigned to us, decides where to begin, and lets the consumer read there.
@@ -142,15 +151,13 @@ class Positions:
         self._store.move(partition, here, reached, dropped=start.n_dropped, repeated=start.n_repeated)
         return here.moved_to(reached)
 
-    def _is_another_topic(self) -> bool:
-        if not self.claims or time.monotonic() - self._checked_at < TOPIC_CHECK_S:
-            return False
-        self._checked_at = time.monotonic()
-        try:
-            topic_id = self._consumer.topic_id()
-        except TransientError:
-            return False
-        return any(topic_id is not None and claim.topic_id != topic_id for claim in self.claims.values())
+    def _check(self) -> None:
+        if not self.claims:
+            return
+        self.refresh()
+        topic_id = self._consumer.topic_id()
+        if any(topic_id is not None and claim.topic_id != topic_id for claim in self.claims.values()):
+            self._must_claim = True
 
 
 def _is_another(record: Record, claim: Claim) -> bool:
