@@ -142,7 +142,8 @@ class Experiment:
             self._site.lines["bridge-kafka"].stall()
         self._send(0, N_BEFORE)
         if cell.step == "drained":
-            household.await_true("records in the spool", lambda: any(home.directory.rglob("*.seg")))
+            is_spooling = "select 1 from hl.alerts where code = 'spooling'"
+            household.await_true("records in the spool", lambda: bool(home.query(is_spooling)))
             self._site.lines["bridge-kafka"].heal()
         if cell.stage == "sink":
             # All of it is there already, or comes while the sink reads: batches of every size.
