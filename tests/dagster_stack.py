@@ -153,7 +153,8 @@ class DagsterStack:
 
     def launch(self, job: str) -> str:
         """Launches a job as a person would; returns the run's id."""
-        answer = self.ask(LAUNCH, job=job)["launchRun"]
+        # After a restart of the code server the page knows no jobs for a moment.
+        answer = eventually(lambda: self.ask(LAUNCH, job=job)["launchRun"], lambda answer: "run" in answer)
         return str(answer["run"]["runId"])
 
     def switch(self, sensor: str, *, on: bool) -> None:
@@ -161,8 +162,15 @@ class DagsterStack:
         if on:
             self.ask(SENSOR_ON, sensor=sensor)
         else:
-            state = self.sensor(sensor)
-            self.ask(SENSOR_OFF, id=state["sensorState"]["id"])
+            eventually(lambda: self._is_off(sensor))
+
+    def _is_off(self, sensor: str) -> bool:
+        # A tick that is about to end writes back the state that it read, and may undo the switching off.
+        state = self.sensor(sensor)["sensorState"]
+        if state["status"] == "STOPPED":
+            return all(tick["status"] != "STARTED" for tick in state["ticks"])
+        self.ask(SENSOR_OFF, id=state["id"])
+        return False
 
     def sensor(self, sensor: str) -> Any:  # noqa: ANN401 - JSON
         """A sensor's state and newest tick."""
