@@ -80,6 +80,9 @@ def siblings(home: Home) -> Iterator[Siblings]:
     home.env["HL_BRIDGE__INSTANCES"] = "2"
     pair = Siblings(home)
     try:
+        # What is published before anybody has subscribed is nobody's.
+        eventually(home.has_bridge)
+
         # Each has subscribed once it has counted something.
         def both_receive() -> bool:
             pair.publish(10)
