@@ -19,7 +19,7 @@ from hl_platform.adapters.kafka.producer import SURELY_FITS_BYTES, Delivery
 from hl_platform.adapters.mqtt.session import MqttMessage, MqttSession, Token
 from hl_platform.core.accounts import StageStats
 from hl_platform.core.coverage import DEAD_LETTERED, FORWARDED, Place
-from hl_platform.core.errors import PoisonRecordError
+from hl_platform.core.errors import FencedError, PoisonRecordError
 from hl_platform.core.readings import ReadingDecoder, Source
 from hl_platform.core.routing import Router
 from hl_platform.core.settings import ReadingSettings
@@ -27,6 +27,7 @@ from hl_platform.core.streams import Stream
 from hl_platform.pipeline.dead_letters import BridgeLetters
 from hl_platform.pipeline.outgoing import Outgoing, Waiting
 from hl_platform.pipeline.outlet import Outlet, Receiver
+from hl_platform.pipeline.pulse import Pulse
 
 log = structlog.get_logger()
 
@@ -48,6 +49,8 @@ class Bridge:
         rules: which readings are believed.
         stats: counts of this process.
         now: the time, aware.
+        pulse: notices a standstill. What the broker had sent before it must not be taken for new afterwards: by
+            then a successor may have carried it, and later readings too.
 
     Guarantee: a message is acknowledged only after Kafka has it, or its dead letter, or the spool has it on disk.
     Readings of one device keep their order. Nothing is dropped but what a stream's policy says.
@@ -64,6 +67,7 @@ class Bridge:
         rules: ReadingSettings,
         stats: StageStats,
         now: Callable[[], datetime],
+        pulse: Pulse,
     ) -> None:
         self._service = service
         self._router = Router(streams.values())
@@ -77,6 +81,7 @@ class Bridge:
         self._outlet = make_outlet(self)
         self._stats = stats
         self._now = now
+        self._pulse = pulse
         self._stop = threading.Event()
         self._last_said: dict[str, datetime] = {}
 
@@ -84,15 +89,19 @@ class Bridge:
         """Works until `stop`.
 
         Raises:
+            FencedError: this process stood still for so long that it may have a successor.
             HlError: why it cannot go on; nothing unacknowledged is lost.
         """
         try:
             self._outlet.start(kafka_answers=self._kafka_answers)
+            self._pulse.start()
             self._session.start(self._on_message)
             log.info("bridge_started", service=self._service)
             while not self._stop.is_set():
                 self._outlet.work(POLL_S)
                 self._session.check()
+                if self._pulse.missed:
+                    raise FencedError(f"{self._service} stood still for so long that it may have a successor")
         finally:
             self._finish()
 
@@ -103,6 +112,7 @@ class Bridge:
     def _finish(self) -> None:
         # From here on messages are not taken any more; those taken before are given time to arrive.
         self._stop.set()
+        self._pulse.stop()
         n_left = self._outlet.close(FLUSH_S)
         self._session.stop()
         log.info("bridge_stopped", service=self._service, n_left_to_mqtt=n_left)
@@ -117,6 +127,10 @@ class Bridge:
             self.on_safe(message.token)
             return
         received_at = self._now()
+        # After `received_at`: a standstill from here on leaves a record that is older than what a successor wrote,
+        # and the older of two never replaces the newer.
+        if self._pulse.missed:
+            return
         if message.retained and stream.retained == "ignore":
             # Our subscription asks for none; not every broker listens.
             self._stats.count(stream.name, received=1, dropped=1)

@@ -14,6 +14,7 @@ from hl_platform.core.settings import Settings
 from hl_platform.pipeline.bridge import Bridge
 from hl_platform.pipeline.outlet import Outlet, Receiver
 from hl_platform.pipeline.probe import Probe
+from hl_platform.pipeline.pulse import Pulse
 from hl_platform.pipeline.services import Service
 from hl_platform.pipeline.spool_report import SpoolReport
 
@@ -60,6 +61,8 @@ def make_bridge(
         rules=settings.reading,
         stats=stats,
         now=lambda: datetime.now(UTC),
+        # No successor takes the lease before its heartbeat is stale.
+        pulse=Pulse(settings.service.stale_after_s - settings.service.heartbeat_s),
     )
 
 
