@@ -7,7 +7,7 @@ import msgspec
 import psycopg
 from psycopg import sql
 
-from hl_platform.adapters.postgres.connection import connect
+from hl_platform.adapters.postgres.connection import WRITER, connect
 from hl_platform.adapters.postgres.dead_letter_rows import INDEXED_COLUMNS, columns_sql, row_of
 from hl_platform.adapters.postgres.errors import translated
 from hl_platform.core.dead_letter_index import IndexedLetter
@@ -15,8 +15,7 @@ from hl_platform.core.errors import FencedError
 
 # Under which the positions of the index are in hl.offsets, and shown to Kafka.
 CONSUMER_GROUP = "hl-dead-letters"
-# Somebody who replays holds his entries until Kafka has them; longer than this, and we come back later.
-LOCK_TIMEOUT = "5s"
+
 
 Place = tuple[str, int]
 
@@ -193,8 +192,8 @@ class DeadLetterStore:
 
     def _connected(self) -> psycopg.Connection:
         if self._conn is None or self._conn.closed:
-            self._conn = connect(self._url, application_name=f"hl-{self._service}-dead-letters")
-            self._conn.execute(sql.SQL("set lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT)))
+            name = f"hl-{self._service}-dead-letters"
+            self._conn = connect(self._url, application_name=name, parameters=WRITER)
         return self._conn
 
     def _advance(self, claims: Mapping[Place, LetterClaim], next_offsets: Mapping[Place, int]) -> None:

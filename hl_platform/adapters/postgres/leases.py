@@ -14,7 +14,7 @@ import structlog
 
 from hl_platform import __version__
 from hl_platform.adapters.postgres.account_store import AccountStore
-from hl_platform.adapters.postgres.connection import connect
+from hl_platform.adapters.postgres.connection import WRITER, connect
 from hl_platform.adapters.postgres.errors import translated
 from hl_platform.core.accounts import Books, StageStats
 from hl_platform.core.errors import FencedError
@@ -197,7 +197,9 @@ class Lease:
     @contextmanager
     def _transaction(self) -> Iterator[psycopg.Connection]:
         if self._conn is None or self._conn.closed:
-            self._conn = connect(self._url, application_name=f"hl-{self._holder.service}-lease")
+            self._conn = connect(
+                self._url, application_name=f"hl-{self._holder.service}-lease", parameters=WRITER
+            )
         with translated(), self._conn.transaction():
             yield self._conn
 
