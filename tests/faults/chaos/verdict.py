@@ -50,6 +50,9 @@ class Expected:
         """Whether rows, index and accounts are as they should be: the cheap part, asked again and again."""
         if self.wrong_rows() or self._wrong_index():
             return False
+        # A spool that still holds something, or that waits for a fenced bridge to end, will count more.
+        if self._home.query("select from hl.alerts where code like 'spool%%'"):
+            return False
         return not self.wrong_accounts(len(self._home.records(self._home.energy.kafka_topic)))
 
     def wrong_rows(self) -> list[str]:
