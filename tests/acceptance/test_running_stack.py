@@ -62,6 +62,7 @@ def test_status_counts_what_every_stage_did(running: Installation) -> None:
 def test_status_knows_the_lag_of_every_group(running: Installation) -> None:
     streams = ("energy", "heatpump", "temperature")
     groups = {f"timescaledb-{stream}" for stream in streams} | {f"{stream}-ws" for stream in streams}
+    groups.add("hl-dead-letters")
     wait_until("every group has a position", lambda: set(running.status()["lag"]) == groups)
 
 

@@ -124,8 +124,7 @@ class KafkaProducer:
         self._producer.purge()
 
     def retire(self) -> None:
-        """Ends a dropped producer, whose reports nobody may want by now, without waiting for that."""
-        # librdkafka takes its time to end while its brokers are away, and wants its reports taken before.
+        """Ends a dropped producer, without waiting for that: its brokers are away, and its reports unwanted."""
         threading.Thread(target=_end, args=(self._producer,), name="kafka-retire", daemon=True).start()
         del self._producer
 
