@@ -7,17 +7,21 @@ BIN := .venv/bin
 # Further arguments of the command behind a target: make test ARGS="-k bridge".
 ARGS ?=
 
-.PHONY: help up test check chaos bench docs lock page env env-dev
+.PHONY: help up test test-slow check chaos bench docs lock page env env-dev
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: env page ## Install what is needed, start everything, stop it on Ctrl-C
 	@exec $(BIN)/hl up $(ARGS)
 
-test: env-dev page ## Run the whole suite on servers of its own
+test: env-dev page ## Run the suite on servers of its own
 	@$(BIN)/python -m hl_platform.stack.install mosquitto chromium
 	@exec $(BIN)/python -m pytest $(ARGS)
+
+test-slow: env-dev page ## Run the tests that make test leaves out: longer faults, on servers of their own
+	@$(BIN)/python -m hl_platform.stack.install mosquitto chromium
+	@exec $(BIN)/python -m pytest -m slow $(ARGS)
 
 check: env-dev ## Check format, lint and types
 	@$(BIN)/ruff format --check .

@@ -14,6 +14,8 @@ from tests.faults.test_kill import assert_every_reading_is_one_row, crashing, ki
 from tests.home import Home, eventually, reading
 from tests.servers import kafka_cluster
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def brokers() -> Iterator[list[EmbeddedKafka]]:

@@ -22,6 +22,8 @@ from tests.faults.postgres_harm import execute, full_disk, new_standby, no_conne
 from tests.home import Home, eventually, record
 from tests.servers import running, temporary_layout
 
+pytestmark = pytest.mark.slow
+
 NOON = datetime(2026, 1, 3, 12, tzinfo=UTC)
 OUTAGE_S = float(os.environ.get("OUTAGE_S", "20"))
 

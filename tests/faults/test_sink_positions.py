@@ -11,6 +11,8 @@ from hl_platform.stack.layout import Layout
 from tests.faults.kafka_log import add_partitions, cut_tail, expire, recreate_topic
 from tests.home import Home, eventually, record
 
+pytestmark = pytest.mark.slow
+
 NOON = datetime(2026, 1, 3, 12, tzinfo=UTC)
 
 

@@ -15,6 +15,8 @@ from hl_platform.pipeline.mqtt_queue import CODE, MqttQueueAlarm
 from hl_platform.stack.mosquitto import EmbeddedMosquitto
 from tests.home import Home, eventually, reading
 
+pytestmark = pytest.mark.slow
+
 N_RECONNECTIONS = 50
 
 

@@ -12,6 +12,8 @@ from hl_platform.stack.postgres import EmbeddedPostgres
 from tests.dagster_stack import START_S, DagsterStack, dagster_stack
 from tests.home import eventually
 
+pytestmark = pytest.mark.slow
+
 # What every connection to the test's database from here on is told when it asks for the time. Functions of an
 # earlier schema hide those of pg_catalog.
 SKEW = """

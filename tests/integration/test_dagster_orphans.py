@@ -15,6 +15,8 @@ from hl_platform.stack.postgres import EmbeddedPostgres
 from tests.dagster_stack import DagsterStack, dagster_stack
 from tests.home import eventually, reading
 
+pytestmark = pytest.mark.slow
+
 SERVICES = ("bridge", "sink")
 
 # Every heartbeat and every write of the sink, in the order of their commits as far as one row's lock tells it.
