@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from hl_platform.stack.kafka import EmbeddedKafka
 from hl_platform.stack.layout import Layout
@@ -20,6 +21,14 @@ from tests.servers import (
     temporary_database,
     temporary_layout,
 )
+
+
+@pytest.fixture(autouse=True)
+def own_log_configuration() -> Iterator[None]:
+    """What a test configures for logging, as the commands do that it calls, ends with it."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,4 @@
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,13 +7,6 @@ import structlog
 from hl_platform.adapters import log_output
 from hl_platform.adapters.log_output import configure_logging
 from hl_platform.core.settings import LogSettings
-
-
-@pytest.fixture(autouse=True)
-def configuration() -> Iterator[None]:
-    before = structlog.get_config()
-    yield
-    structlog.configure(**before)
 
 
 def fail_with(secret: str) -> None:
