@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from hl_platform.adapters.kafka.config import Setting, admin_client, client_config
 from hl_platform.adapters.kafka.errors import passes, translate
+from hl_platform.adapters.kafka.lookup import find_watermarks
 from hl_platform.core.dead_letters import FIRST_KAFKA_MS, REPLAY_OF
 from hl_platform.core.settings import KafkaSettings
 
@@ -136,13 +137,7 @@ class GroupConsumer:
         Raises:
             TransientError: the cluster cannot be reached now.
         """
-        try:
-            low, high = self._consumer.get_watermark_offsets(
-                TopicPartition(self._topic, kafka_partition), timeout=REQUEST_TIMEOUT_S
-            )
-        except KafkaException as exc:
-            raise translate(exc) from exc
-        return low, high
+        return find_watermarks(self._consumer, self._topic, kafka_partition, REQUEST_TIMEOUT_S)
 
     def consume(self, max_records: int, max_age_s: float) -> list[Record]:
         """Up to `max_records`, after the first of them for at most `max_age_s` longer.

@@ -8,6 +8,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from hl_platform.adapters.kafka.config import client_config
 from hl_platform.adapters.kafka.errors import passes, translate
 from hl_platform.adapters.kafka.letters import LetterRecord, Place, letter_of
+from hl_platform.adapters.kafka.lookup import find_places, find_watermarks
 from hl_platform.core.errors import TransientError
 from hl_platform.core.settings import KafkaSettings
 
@@ -54,16 +55,7 @@ class DeadLetterReader:
         Raises:
             TransientError: the cluster cannot be reached now.
         """
-        try:
-            metadata = self._consumer.list_topics(timeout=REQUEST_TIMEOUT_S)
-        except KafkaException as exc:
-            raise translate(exc) from exc
-        return {
-            (name, partition)
-            for name, topic in metadata.topics.items()
-            if name in self._topics
-            for partition in topic.partitions
-        }
+        return find_places(self._consumer, self._topics, REQUEST_TIMEOUT_S)
 
     def watermarks(self, place: Place) -> tuple[int, int]:
         """The first offset that Kafka still has, and the next that it will give.
@@ -71,13 +63,7 @@ class DeadLetterReader:
         Raises:
             TransientError: the cluster cannot be reached now.
         """
-        try:
-            low, high = self._consumer.get_watermark_offsets(
-                TopicPartition(*place), timeout=REQUEST_TIMEOUT_S
-            )
-        except KafkaException as exc:
-            raise translate(exc) from exc
-        return low, high
+        return find_watermarks(self._consumer, *place, REQUEST_TIMEOUT_S)
 
     def start_at(self, next_offsets: Mapping[Place, int]) -> None:
         """Reads the given partitions, and no others, from the given offsets on."""

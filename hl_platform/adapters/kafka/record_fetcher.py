@@ -3,11 +3,12 @@
 import time
 from collections.abc import Collection
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from hl_platform.adapters.kafka.config import client_config
 from hl_platform.adapters.kafka.errors import passes, translate
 from hl_platform.adapters.kafka.letters import LetterRecord, Place, letter_of
+from hl_platform.adapters.kafka.lookup import find_places, find_watermarks
 from hl_platform.core.errors import TransientError
 from hl_platform.core.settings import KafkaSettings
 
@@ -52,16 +53,7 @@ class RecordFetcher:
         Raises:
             TransientError: the cluster cannot be reached now.
         """
-        try:
-            topics = self._consumer.list_topics(timeout=REQUEST_TIMEOUT_S).topics
-        except KafkaException as exc:
-            raise translate(exc) from exc
-        return {
-            (name, partition)
-            for name in kafka_topics
-            if name in topics
-            for partition in topics[name].partitions
-        }
+        return find_places(self._consumer, kafka_topics, REQUEST_TIMEOUT_S)
 
     def watermarks(self, place: Place) -> tuple[int, int]:
         """The first offset that Kafka still has, and the next that it will give.
@@ -69,13 +61,7 @@ class RecordFetcher:
         Raises:
             TransientError: the cluster cannot be reached now, or has no such partition now.
         """
-        try:
-            low, high = self._consumer.get_watermark_offsets(
-                TopicPartition(*place), timeout=REQUEST_TIMEOUT_S
-            )
-        except KafkaException as exc:
-            raise translate(exc) from exc
-        return low, high
+        return find_watermarks(self._consumer, *place, REQUEST_TIMEOUT_S)
 
     def fetch(self, place: Place, offsets: Collection[int]) -> dict[int, LetterRecord]:
         """The records at some offsets of a partition; what Kafka no longer has is missing.
