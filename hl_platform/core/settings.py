@@ -290,6 +290,9 @@ class Settings(Section, frozen=True):
     streams_dir: Annotated[
         str | None, Meta(description="Directory with stream declarations of your own.")
     ] = None
+    models_dir: Annotated[
+        str | None, Meta(description="Directory with SQL models of your own, on top of the built-in ones.")
+    ] = None
     timezone: Annotated[
         str,
         Meta(

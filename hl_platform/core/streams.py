@@ -38,6 +38,8 @@ INTEGER_RANGES: Mapping[FieldType, tuple[int, int]] = {
     "integer": (-(2**63), 2**63 - 1),
     "smallint": (-(2**15), 2**15 - 1),
 }
+# A counter's own noise is far below this, and a meter that was reset far beyond it.
+DEFAULT_JITTER_SHARE = 0.01
 # Columns and keys of every reading, whatever its stream.
 RESERVED = ("device_id", "timestamp", "extra", "received_at", "ingested_at", "corrections", "source")
 
@@ -53,6 +55,7 @@ class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         required: whether a reading without it is invalid.
         minimum, maximum: plausible range, both inclusive, in `unit`.
         max_rate_per_hour: of a counter, the largest plausible rise in an hour, in `unit`.
+        jitter_share: of a counter, the share of its value by which it may fall without that being a reset.
     """
 
     name: str = ""
@@ -63,6 +66,7 @@ class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     minimum: float | None = None
     maximum: float | None = None
     max_rate_per_hour: float | None = None
+    jitter_share: Annotated[float, Meta(ge=0, lt=1)] = DEFAULT_JITTER_SHARE
     description: str = ""
 
     @property
@@ -83,6 +87,7 @@ class Stream(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             the last level of the MQTT topic does.
         retained: what becomes of messages that the broker keeps: `ignore` them, take the `latest` with a new
             subscription, or `ingest` them at every connection.
+        max_gap_s: how long a value holds when no further reading comes; what is longer is a gap, in seconds.
         owner: who answers for it, shown in Dagster as `team:<owner>`.
     """
 
@@ -96,6 +101,7 @@ class Stream(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     table: Identifier
     device_id_field: str | None = None
     retained: RetainedPolicy = "latest"
+    max_gap_s: Annotated[float, Meta(gt=0, le=86_400)] = 3_600.0
     fields: tuple[Field, ...]
 
     @property
@@ -117,6 +123,11 @@ class Stream(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def digest(self) -> str:
         """Eight hexadecimal digits that change with the declaration: what was rejected may be accepted then."""
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:8]
+
+    @property
+    def counters(self) -> tuple[Field, ...]:
+        """The fields that count."""
+        return tuple(field for field in self.fields if field.kind == "counter")
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -226,6 +237,9 @@ def _check_limits(where: str, field: Field) -> None:
         raise ConfigError(msg)
     if field.max_rate_per_hour is not None and field.kind != "counter":
         msg = f"{where}.max_rate_per_hour`: only a counter has one, and this is a {field.kind}."
+        raise ConfigError(msg)
+    if field.jitter_share != DEFAULT_JITTER_SHARE and field.kind != "counter":
+        msg = f"{where}.jitter_share`: only a counter has one, and this is a {field.kind}."
         raise ConfigError(msg)
     if field.max_rate_per_hour is not None and field.max_rate_per_hour <= 0:
         msg = f"{where}.max_rate_per_hour` = {field.max_rate_per_hour} is not allowed; it is above 0."

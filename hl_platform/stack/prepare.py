@@ -3,8 +3,13 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 
+from dbt_like_sql.engine.deploy import deploy
+from dbt_like_sql.engine.project import load_project
+from hl_platform import __version__
 from hl_platform.adapters.kafka.topics import ensure_topics
+from hl_platform.adapters.postgres.database import BULK, SqlDatabase
 from hl_platform.adapters.postgres.migrate import migrate
 from hl_platform.adapters.postgres.roles import ensure_schema
 from hl_platform.core.errors import TransientError
@@ -18,7 +23,7 @@ GIVE_UP_S = 60.0
 
 
 def prepare_data(settings: Settings, report: Callable[[str], None], stop: threading.Event) -> None:
-    """Tables, rights, Kafka topics; whatever is there already stays.
+    """Tables, rights, SQL models, Kafka topics; whatever is there already stays.
 
     Args:
         settings: with all addresses.
@@ -30,6 +35,7 @@ def prepare_data(settings: Settings, report: Callable[[str], None], stop: thread
         TransientError: a server could not be reached for a minute.
     """
     streams = load_streams(settings.streams_dir)
+    project = load_project(streams, settings.models_dir)
     url = settings.database.url or ""
 
     def tables() -> None:
@@ -37,8 +43,14 @@ def prepare_data(settings: Settings, report: Callable[[str], None], stop: thread
         if settings.dagster.database_url == with_search_path(url, DAGSTER_SCHEMA):
             ensure_schema(url, DAGSTER_SCHEMA)
 
+    def models() -> None:
+        with closing(SqlDatabase(url, "hl-deploy", BULK)) as db:
+            deploy(db, project, settings.timezone, __version__)
+
     report("making tables")
     _insist(tables, report, stop)
+    report("making SQL models")
+    _insist(models, report, stop)
     report("making Kafka topics")
     _insist(lambda: ensure_topics(settings.kafka, streams.values()), report, stop)
 

@@ -1,0 +1,1 @@
+"""The SQL models, and the engine that keeps what they say true."""

@@ -1,0 +1,22 @@
+"""What the engine asks of a database connection; hl_platform.adapters.postgres has the real one."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+
+class Database(Protocol):
+    """One connection in autocommit mode.
+
+    Raises from every method:
+        TransientError: the database is away; nothing of an open transaction was kept.
+        ConfigError: an object is missing, or a right.
+    """
+
+    def rows(self, query: str, values: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
+        """Runs a statement; `%(name)s` stands for a value only where values are given."""
+        ...
+
+    def transaction(self) -> AbstractContextManager[object]:
+        """A block whose statements are committed together, or not at all."""
+        ...

@@ -1,0 +1,207 @@
+"""Brings the objects of all models to what this version and the declared streams say. Safe to run at any time."""
+
+import structlog
+
+from dbt_like_sql.engine.database import Database
+from dbt_like_sql.engine.model import Model
+from dbt_like_sql.engine.objects import (
+    compute_function,
+    digest_of,
+    dirty_view,
+    events_function,
+    mark_function,
+    mark_triggers,
+    public_view,
+    shape_of,
+    zone_functions,
+)
+from dbt_like_sql.engine.project import Project
+from dbt_like_sql.engine.render import Renderer
+from hl_platform.core.streams import Stream
+
+log = structlog.get_logger()
+
+LOCK = "select pg_advisory_xact_lock(hashtextextended('hl.deploy', 0))"
+
+DEPLOYED = """
+-- deployed: what each model was when it was deployed last
+select model, digest from hl.models
+"""
+NOTE = """
+-- note: a model as it is deployed now
+insert into hl.models (model, digest, version) values (%(model)s, %(digest)s, %(version)s)
+on conflict (model) do update set digest = excluded.digest, version = excluded.version, deployed_at = now()
+"""
+COLUMNS = """
+-- columns: of a table, in order
+select attname from pg_attribute
+where attrelid = to_regclass(%(table)s) and attnum > 0 and not attisdropped order by attnum
+"""
+WITHOUT_TRIGGERS = """
+-- without_triggers: a table and its partitions, as far as changes of them are not marked
+select c.relname from pg_partition_tree(to_regclass(%(table)s)) as t join pg_class as c on c.oid = t.relid
+where (select count(*) from pg_trigger as g where g.tgrelid = c.oid and g.tgname like 'mark\\_%%') < 4
+"""
+MARK_READINGS = """
+-- mark_readings: every hour that readings above the floor, or the steps between them, lie in
+insert into hl.dirty (model, device_id, bucket)
+select distinct %(model)s, device_id, hour
+from (
+    select device_id, bucket, lead(bucket) over (partition by device_id order by bucket) as next_bucket
+    from (
+        select device_id, date_bin('1 hour', timestamp, 'epoch') as bucket from {table}
+        where timestamp >= coalesce((select floor from hl.floors where table_name = %(table_name)s), '-infinity')
+        group by 1, 2
+    ) as hours
+) as spans
+cross join lateral (
+    select bucket as hour
+    union all
+    select generate_series(greatest(bucket, next_bucket - interval '31 days'), next_bucket, interval '1 hour')
+    where next_bucket > bucket
+    union all
+    select generate_series(bucket, least(bucket + interval '1 day', next_bucket), interval '1 hour')
+    where next_bucket > bucket
+) as found
+order by 2, 3
+on conflict (model, device_id, bucket) do update set since = excluded.since where false
+"""
+MARK_BUCKETS = """
+-- mark_buckets: every bucket above the floor that the level below has rows for
+insert into hl.dirty (model, device_id, bucket)
+select distinct %(model)s, device_id, hl.bucket_start(%(grain)s, bucket) from materialized.{below}
+where bucket >= coalesce((select floor from hl.floors where table_name = %(below)s), '-infinity')
+order by 2, 3
+on conflict (model, device_id, bucket) do update set since = excluded.since where false
+"""
+
+
+def deploy(db: Database, project: Project, timezone: str, version: str) -> list[str]:
+    """Makes what is missing and remakes what has changed; returns the names of the models that were remade.
+
+    Args:
+        db: as the owner of the tables.
+        project: all models.
+        timezone: the household's.
+        version: of hl.
+
+    Guarantee: all of it or nothing. A remade model is dirty all over and so right at once; its rows below the floor,
+    which nothing can compute again, are carried over.
+    """
+    renderer = Renderer(project.streams)
+    with db.transaction():
+        db.rows(LOCK)
+        for statement in zone_functions(timezone):
+            db.rows(statement)
+        for stream in project.streams.values():
+            db.rows(mark_function(stream, project.over_readings(stream)))
+            _ensure_triggers(db, stream)
+        deployed = {str(model): str(digest) for model, digest in db.rows(DEPLOYED)}
+        changed = [
+            model
+            for model in project.models.values()
+            if deployed.get(model.name) != digest_of(model, renderer, timezone)
+        ]
+        # From the top down, since what is above reads what is below.
+        for model in reversed(changed):
+            db.rows(f"drop view if exists public.{model.name}")
+        for model in changed:
+            _remake(db, project, model, renderer, had_rows=model.name in deployed)
+            db.rows(
+                NOTE,
+                {"model": model.name, "digest": digest_of(model, renderer, timezone), "version": version},
+            )
+            log.info("model_deployed", model=model.name)
+    return [model.name for model in changed]
+
+
+def _ensure_triggers(db: Database, stream: Stream) -> None:
+    for (name,) in db.rows(WITHOUT_TRIGGERS, {"table": f"public.{stream.table}"}):
+        for statement in mark_triggers(stream, str(name)):
+            db.rows(statement)
+
+
+def _remake(db: Database, project: Project, model: Model, renderer: Renderer, *, had_rows: bool) -> None:
+    if model.materialization in ("view", "table"):
+        kind = "view" if model.materialization == "view" else "table"
+        db.rows(f"drop {kind} if exists public.{model.name}")
+        db.rows(f"create {kind} public.{model.name} as\n{renderer.render(model)}")
+        _comment(db, model, f"{kind} public.{model.name}")
+        return
+    old = f"{model.name}_before"
+    if had_rows:
+        for name in (f"view if exists hl.dirty_{model.name}", f"function if exists hl.compute_{model.name}"):
+            db.rows(f"drop {name}")
+        db.rows(f"alter table materialized.{model.name} rename to {old}")
+    _make_table(db, model, renderer)
+    db.rows(compute_function(model, renderer))
+    if not model.is_aggregate:
+        if had_rows:
+            db.rows(f"drop table materialized.{old}")
+        return
+    stream = project.stream_of(model)
+    floor_of = stream.table if stream else model.refs[0]
+    db.rows(dirty_view(model, project.below(model), floor_of))
+    db.rows(public_view(model, columns_of(db, f"materialized.{model.name}")))
+    if stream is not None and stream.counters:
+        db.rows(events_function(model, stream, renderer))
+    _comment(db, model, f"view public.{model.name}")
+    if had_rows:
+        _carry_over(db, model, floor_of, old)
+    _mark_all(db, model, stream)
+
+
+def _make_table(db: Database, model: Model, renderer: Renderer) -> None:
+    shape = f"shape_{model.name}"
+    db.rows(f"drop table if exists pg_temp.{shape}")
+    db.rows(f"create temp table {shape} on commit drop as {shape_of(model, renderer)} with no data")
+    if model.is_aggregate:
+        keyed = ", primary key (device_id, bucket)) partition by range (bucket)"
+        db.rows(
+            f"create table materialized.{model.name} "
+            f"(like pg_temp.{shape}, bucket_end timestamptz, refresh_id bigint{keyed}"
+        )
+        db.rows(f"create table materialized.{model.name}_rest partition of materialized.{model.name} default")
+    else:
+        db.rows(
+            f"create table materialized.{model.name} (like pg_temp.{shape}, bucket_end timestamptz, refresh_id bigint)"
+        )
+
+
+def _carry_over(db: Database, model: Model, floor_of: str, old: str) -> None:
+    kept = set(columns_of(db, f"materialized.{old}"))
+    names = ", ".join(name for name in columns_of(db, f"materialized.{model.name}") if name in kept)
+    db.rows(
+        f"insert into materialized.{model.name} ({names}) select {names} from materialized.{old} "
+        "where bucket < (select floor from hl.floors where table_name = %(floor_of)s)",
+        {"floor_of": floor_of},
+    )
+    db.rows(f"drop table materialized.{old}")
+
+
+def _mark_all(db: Database, model: Model, stream: Stream | None) -> None:
+    if stream is not None:
+        values = {"model": model.name, "table_name": stream.table}
+        db.rows(MARK_READINGS.format(table=f"public.{stream.table}"), values)
+    else:
+        below = model.refs[0]
+        db.rows(
+            MARK_BUCKETS.format(below=below), {"model": model.name, "grain": model.bucket, "below": below}
+        )
+
+
+def columns_of(db: Database, table: str) -> list[str]:
+    """The columns of a table or view, in order."""
+    return [str(name) for (name,) in db.rows(COLUMNS, {"table": table})]
+
+
+def _comment(db: Database, model: Model, thing: str) -> None:
+    db.rows(f"comment on {thing} is {_literal(model.description)}")
+    there = set(columns_of(db, f"public.{model.name}"))
+    for name, text in model.columns.items():
+        if name in there:
+            db.rows(f"comment on column public.{model.name}.{name} is {_literal(text)}")
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

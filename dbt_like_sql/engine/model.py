@@ -1,0 +1,120 @@
+"""A model: one .sql file with a header and a SELECT."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+import yaml
+
+from hl_platform.core.errors import ConfigError
+
+Materialization = Literal["continuous_aggregate", "function", "view", "table"]
+Grain = Literal["minute", "hour", "day", "month", "year"]
+
+# From fine to coarse; a query picks the coarsest that answers it.
+GRAINS: tuple[Grain, ...] = ("minute", "hour", "day", "month", "year")
+ADVERBS: Mapping[Grain, str] = {
+    "minute": "minutely",
+    "hour": "hourly",
+    "day": "daily",
+    "month": "monthly",
+    "year": "yearly",
+}
+HEADER = re.compile(r"\A\s*/\*(.*?)\*/", re.DOTALL)
+REFERENCE = re.compile(r"\bref\(\s*'([a-z0-9_]+)'\s*\)")
+SOURCE = re.compile(r"\bsource\(\s*'([a-z0-9_]+)'\s*\)")
+NAME = re.compile(r"[a-z][a-z0-9_]{0,50}")
+RETENTION = re.compile(r"([1-9][0-9]*) (days|months|years)")
+
+
+class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a header says, and the SELECT behind it.
+
+    Args:
+        name: of the public view; also of the file.
+        description: for people, in Dagster and in the database.
+        materialization: `continuous_aggregate` is a table behind a view that is always right; `function` is
+            computed for one device and one range when it is asked for; `view` and `table` are what they say.
+        grain: the columns that tell its rows apart.
+        time_column: the begin of a bucket.
+        bucket: length of a continuous aggregate's or function's buckets.
+        retention: how long its rows are kept, such as "2 years"; None: for ever.
+        owner: who answers for it.
+        columns: comment of each column, with its unit in brackets.
+        select: the SELECT as it stands in the file, with its macros.
+    """
+
+    name: str
+    description: str
+    materialization: Materialization
+    grain: tuple[str, ...]
+    time_column: str | None = None
+    bucket: Grain | None = None
+    retention: str | None = None
+    owner: str = "home"
+    columns: Mapping[str, str]
+    select: str = ""
+
+    @property
+    def refs(self) -> tuple[str, ...]:
+        """Names of the models that it reads, in order."""
+        return tuple(dict.fromkeys(REFERENCE.findall(self.select)))
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the streams whose readings it reads, in order."""
+        return tuple(dict.fromkeys(SOURCE.findall(self.select)))
+
+    @property
+    def is_aggregate(self) -> bool:
+        """Whether buckets of it can be dirty."""
+        return self.materialization == "continuous_aggregate"
+
+
+def parse_model(text: str, file: str) -> Model:
+    """The model that a file holds.
+
+    Args:
+        text: its content.
+        file: its name without folders, for messages.
+
+    Raises:
+        ConfigError: names the file, the key and what is allowed.
+    """
+    match = HEADER.match(text)
+    if match is None:
+        raise ConfigError(f"{file}: begins with no header. Write /* name: …, description: … */ first.")
+    try:
+        header: Any = yaml.safe_load(match[1])
+    except yaml.YAMLError as exc:
+        raise ConfigError(f"{file}: the header is not YAML: {exc}") from exc
+    if not isinstance(header, dict):
+        raise ConfigError(f"{file}: the header holds no keys. Write name, description, materialization, …")
+    try:
+        model = msgspec.convert({**header, "select": text[match.end() :].strip()}, Model)
+    except msgspec.ValidationError as exc:
+        raise ConfigError(f"{file}: header: {exc}") from exc
+    _check(model, file)
+    return model
+
+
+def _check(model: Model, file: str) -> None:
+    if not NAME.fullmatch(model.name) or file != f"{model.name}.sql":
+        raise ConfigError(f"{file}: key `name` = {model.name!r}: must be the file's name, in lower case.")
+    if not model.select:
+        raise ConfigError(f"{file}: no SELECT follows the header.")
+    if model.materialization in ("continuous_aggregate", "function"):
+        if model.bucket is None or model.time_column != "bucket":
+            raise ConfigError(f"{file}: a {model.materialization} needs `bucket` and `time_column: bucket`.")
+        if model.grain != ("device_id", "bucket"):
+            raise ConfigError(f"{file}: key `grain`: of a {model.materialization} it is [device_id, bucket].")
+        if len(model.refs) + len(model.sources) != 1:
+            raise ConfigError(f"{file}: a {model.materialization} reads exactly one ref() or source().")
+    if model.retention is not None and not RETENTION.fullmatch(model.retention):
+        raise ConfigError(
+            f"{file}: key `retention` = {model.retention!r}: write it as `2 years` or `90 days`."
+        )
+    missing = [name for name in model.grain if name not in model.columns]
+    if missing:
+        raise ConfigError(f"{file}: key `columns`: say what {', '.join(missing)} is.")

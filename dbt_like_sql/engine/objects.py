@@ -1,0 +1,199 @@
+"""The SQL that makes a model's objects in PostgreSQL.
+
+Of a continuous aggregate `m`:
+
+| object | what it is |
+|---|---|
+| `materialized.m` | its materialized buckets, partitioned by time, each with the refresh that made it |
+| `hl.compute_m(device, from, to)` | its buckets computed now, for one device and adjoining buckets of one local day |
+| `hl.dirty_m` | its buckets that changed since they were materialized |
+| `public.m` | what everybody reads: materialized where clean, computed now where dirty |
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+from dbt_like_sql.engine.model import Model
+from dbt_like_sql.engine.render import Renderer, Scope
+from hl_platform.core.streams import Stream
+
+# What the parameters of hl.compute_… are called inside; names could be mistaken for columns.
+SCOPE = Scope("$1", "$2", "$3")
+# Shape of the result without reading anything.
+NOWHERE = Scope("null::text", "'epoch'::timestamptz", "'epoch'::timestamptz")
+
+
+def shape_of(model: Model, renderer: Renderer) -> str:
+    """A SELECT whose columns are the model's, and which reads nothing."""
+    return renderer.render(model, NOWHERE)
+
+
+def digest_of(model: Model, renderer: Renderer, timezone: str) -> str:
+    """Changes with the meaning of a model's rows: buckets of another time zone are other buckets."""
+    meaning = "\n".join((renderer.render(model, SCOPE), model.bucket or "", timezone))
+    return hashlib.sha256(meaning.encode()).hexdigest()[:16]
+
+
+def compute_function(model: Model, renderer: Renderer) -> str:
+    """Makes `hl.compute_m`, whose rows are those of the table."""
+    body = renderer.render(model, SCOPE)
+    return (
+        f"create or replace function hl.compute_{model.name}(device text, from_time timestamptz, to_time timestamptz)\n"
+        f"returns setof materialized.{model.name} language sql stable as $model$\n"
+        f"select computed.*, hl.bucket_end('{model.bucket}', computed.bucket), null::bigint\n"
+        f"from (\n{body}\n) as computed\n$model$"
+    )
+
+
+def events_function(model: Model, stream: Stream, renderer: Renderer) -> str:
+    """Makes `hl.events_m`: what the counters of a stream did that a person should see."""
+    body = renderer.render_events(model, stream, SCOPE)
+    return (
+        f"create or replace function hl.events_{model.name}(device text, from_time timestamptz, to_time timestamptz)\n"
+        "returns table (field text, at timestamptz, before_at timestamptz, before float8, after float8, moved float8)\n"
+        f"language sql stable as $model$\n{body}\n$model$"
+    )
+
+
+def dirty_view(model: Model, below: Sequence[str], floor_of: str) -> str:
+    """Makes `hl.dirty_m`. A mark is of a bucket, or of a UTC hour, which may lie in two of the household's hours."""
+    names = ", ".join(f"'{name}'" for name in below)
+    return (
+        f"create or replace view hl.dirty_{model.name} as\n"
+        "select distinct mark.device_id, found.bucket, hl.bucket_end("
+        f"'{model.bucket}', found.bucket) as bucket_end\n"
+        "from hl.dirty as mark\n"
+        "cross join lateral (values\n"
+        f"    (hl.bucket_start('{model.bucket}', mark.bucket)),\n"
+        f"    (hl.bucket_start('{model.bucket}', mark.bucket + interval '59 minutes 59 seconds'))\n"
+        ") as found (bucket)\n"
+        f"where mark.model in ({names})\n"
+        f"    and hl.bucket_end('{model.bucket}', found.bucket) > coalesce((\n"
+        f"        select floor from hl.floors where table_name = '{floor_of}'), '-infinity')"
+    )
+
+
+def public_view(model: Model, columns: Sequence[str]) -> str:
+    """Makes `public.m`.
+
+    Args:
+        model: which.
+        columns: of its table, in order; the first two are device_id and bucket.
+    """
+    others = ", ".join(f"computed.{name}" for name in columns[2:])
+    return (
+        f"create or replace view public.{model.name} as\n"
+        f"select clean.* from materialized.{model.name} as clean\n"
+        "where not exists (\n"
+        f"    select from hl.dirty_{model.name} as dirty\n"
+        "    where dirty.device_id = clean.device_id and dirty.bucket = clean.bucket)\n"
+        "union all\n"
+        # The first two come from the marks, so that a condition on them reaches these.
+        f"select dirty.device_id, dirty.bucket, {others}\n"
+        f"from hl.dirty_{model.name} as dirty\n"
+        f"cross join lateral hl.compute_{model.name}(dirty.device_id, dirty.bucket, dirty.bucket_end) as computed"
+    )
+
+
+def mark_function(stream: Stream, models: Sequence[str]) -> str:
+    """Makes the trigger function that marks what a change of readings makes dirty.
+
+    A reading lies in one hour, but the steps from the one before it and to the one behind it reach into others: as
+    far as max_gap_s behind the one before, and 31 days before the one behind.
+    """
+    table = f"public.{stream.table}"
+    names = ", ".join(f"('{name}')" for name in models)
+    return f"""\
+create or replace function hl.mark_{stream.table}() returns trigger language plpgsql as $mark$
+begin
+    insert into hl.dirty (model, device_id, bucket)
+    select distinct m.model, g.device_id, hour
+    from (
+        select device_id, min(timestamp) as first_at, max(timestamp) as last_at
+        from changed group by device_id, date_bin('1 hour', timestamp, 'epoch')
+    ) as g
+    cross join lateral (
+        select
+            coalesce(
+                (select max(timestamp) from {table} where device_id = g.device_id and timestamp < g.first_at
+                     and timestamp >= g.first_at - interval '1 day'),
+                (select max(timestamp) from {table} where device_id = g.device_id
+                     and timestamp < g.first_at - interval '1 day'),
+                g.first_at) as prev_at,
+            coalesce(
+                (select min(timestamp) from {table} where device_id = g.device_id and timestamp > g.last_at
+                     and timestamp <= g.last_at + interval '1 day'),
+                (select min(timestamp) from {table} where device_id = g.device_id
+                     and timestamp > g.last_at + interval '1 day'),
+                g.last_at) as next_at
+    ) as near
+    cross join lateral (
+        select greatest(prev_at, first_at - interval '31 days') as from_at,
+            least(next_at, last_at + interval '31 days') as to_at
+        union all
+        select prev_at, least(prev_at + interval '{stream.max_gap_s} seconds', first_at)
+        where prev_at < first_at - interval '31 days'
+        union all
+        select greatest(prev_at, next_at - interval '31 days'), next_at where next_at > last_at + interval '31 days'
+    ) as reach
+    cross join lateral generate_series(
+        date_bin('1 hour', reach.from_at, 'epoch'), date_bin('1 hour', reach.to_at, 'epoch'), interval '1 hour') as hour
+    cross join (values {names}) as m (model)
+    order by m.model, g.device_id, hour
+    -- Locks an existing mark without changing it: see hl.mark.
+    on conflict (model, device_id, bucket) do update set since = excluded.since where false;
+    return null;
+end
+$mark$"""
+
+
+def mark_triggers(stream: Stream, table_partition: str) -> list[str]:
+    """Makes the triggers of a table or of one of its partitions, which somebody may write to directly."""
+    # An update has two transition tables and gets two triggers, so that one function serves all.
+    changes = (
+        ("insert", "insert", "new"),
+        ("delete", "delete", "old"),
+        ("update_old", "update", "old"),
+        ("update_new", "update", "new"),
+    )
+    return [
+        f"create or replace trigger mark_{name} after {event} on public.{table_partition} "
+        f"referencing {rows} table as changed for each statement execute function hl.mark_{stream.table}()"
+        for name, event, rows in changes
+    ]
+
+
+def zone_functions(timezone: str) -> list[str]:
+    """Makes the functions that know the household's days. The zone's name was checked with the settings."""
+    return [
+        f"""\
+create or replace function hl.local_start(unit text, at timestamptz) returns timestamptz
+language sql stable parallel safe as $zone$
+    -- Where midnight comes twice, the day begins with the first.
+    select case
+        when date_trunc(unit, (found - interval '1 hour') at time zone '{timezone}') = local
+        then found - interval '1 hour' else found end
+    from (select date_trunc(unit, at at time zone '{timezone}') as local) as day
+    cross join lateral (select local at time zone '{timezone}' as found) as start
+$zone$""",
+        """\
+create or replace function hl.bucket_start(grain text, at timestamptz) returns timestamptz
+language sql stable parallel safe as $zone$
+    -- Hours are counted from local midnight, so that they add up to days in every zone.
+    select case grain
+        when 'minute' then date_bin('1 minute', at, 'epoch')
+        when 'hour' then date_bin('1 hour', at, hl.local_start('day', at))
+        else hl.local_start(grain, at) end
+$zone$""",
+        """\
+create or replace function hl.bucket_end(grain text, bucket timestamptz) returns timestamptz
+language sql stable parallel safe as $zone$
+    select case grain
+        when 'minute' then bucket + interval '1 minute'
+        when 'hour' then least(
+            bucket + interval '1 hour', hl.local_start('day', hl.local_start('day', bucket) + interval '36 hours'))
+        when 'day' then hl.local_start('day', bucket + interval '36 hours')
+        when 'month' then hl.local_start('month', bucket + interval '45 days')
+        else hl.local_start('year', bucket + interval '548 days') end
+$zone$""",
+    ]

@@ -1,0 +1,124 @@
+"""A model's text to SQL: ref(), source() and the macros of dbt_like_sql/macros."""
+
+from collections.abc import Callable, Mapping
+from importlib import resources
+from typing import Any, NamedTuple
+
+import jinja2
+
+from dbt_like_sql.engine.model import Model
+from hl_platform.core.errors import ConfigError
+from hl_platform.core.streams import Field, Stream
+
+MACRO_FILES = ("columns", "merged", "pieces")
+STEPS: Mapping[str, str] = {"minute": "interval '1 minute'", "hour": "interval '1 hour'"}
+# Over no more than this is what a counter moved while it was silent spread out.
+MAX_SPREAD = "interval '31 days'"
+
+
+class Scope(NamedTuple):
+    """What a rendered SELECT reads: one device's rows from one time to before another.
+
+    Args:
+        device, start, end, step: SQL expressions; `start` and `end` are borders of buckets, `step` their length.
+        relation: the table that source() stands for; None: the stream's own.
+    """
+
+    device: str
+    start: str
+    end: str
+    step: str = ""
+    relation: str | None = None
+
+
+class Renderer:
+    """Renders models.
+
+    Args:
+        streams: what source() may name.
+    """
+
+    def __init__(self, streams: Mapping[str, Stream]) -> None:
+        self._streams = streams
+        self._env = jinja2.Environment(
+            undefined=jinja2.StrictUndefined,
+            autoescape=False,  # noqa: S701 - SQL, not HTML
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        folder = resources.files("dbt_like_sql") / "macros"
+        self._macros = "".join((folder / f"{name}.sql").read_text("utf-8") for name in MACRO_FILES)
+
+    def render(self, model: Model, scope: Scope | None = None) -> str:
+        """The SELECT of a model as PostgreSQL reads it.
+
+        Args:
+            model: which.
+            scope: what an aggregate reads; None for a view or table, which reads everything.
+
+        Raises:
+            ConfigError: the text is not right; the message names the model.
+        """
+        return self._rendered(model, model.select, scope)
+
+    def render_events(self, model: Model, stream: Stream, scope: Scope) -> str:
+        """A SELECT of what counters did within a scope that a person should see."""
+        parts = [
+            f"select '{field.name}' as field, next_at as at, step_at as before_at, "
+            f"held_{field.name}::float8 as before, next_{field.name}::float8 as after, "
+            f"moved_{field.name}::float8 as moved\n"
+            f"from {{{{ pieces(source('{stream.name}')) }}}}\n"
+            f"where ends and {{{{ event(field('{field.name}')) }}}}"
+            for field in stream.counters
+        ]
+        return self._rendered(model, "\nunion all\n".join(parts), scope)
+
+    def _rendered(self, model: Model, text: str, scope: Scope | None) -> str:
+        fields = self._fields_below(model)
+        functions: dict[str, Callable[..., Any]] = {
+            "ref": lambda name: self._ref(name, scope),
+            "source": lambda name: self._source(model, name, scope),
+            "field": lambda name: self._field(model, fields, name),
+            "is_boolean": lambda name: name in fields and fields[name].type == "boolean",
+            "bucket": lambda: f"hl.bucket_start('{model.bucket}', bucket)",
+        }
+        values = {
+            "scope": _relation_filled(scope, self._streams, model),
+            "max_spread": MAX_SPREAD,
+            **functions,
+        }
+        try:
+            return self._env.from_string(self._macros + text).render(values).strip()
+        except jinja2.TemplateError as exc:
+            raise ConfigError(f"{model.name}.sql: {exc}") from exc
+
+    def _ref(self, name: str, scope: Scope | None) -> str:
+        if scope is None:
+            return f"public.{name}"
+        return (
+            f"(\n    select * from public.{name}\n"
+            f"    where device_id = {scope.device} and bucket >= {scope.start} and bucket < {scope.end}\n"
+            f") as {name}"
+        )
+
+    def _source(self, model: Model, name: str, scope: Scope | None) -> Any:  # noqa: ANN401 - what the macros take
+        if name not in self._streams:
+            raise ConfigError(f"{model.name}.sql: source('{name}'): declared are {', '.join(self._streams)}.")
+        stream = self._streams[name]
+        return f"public.{stream.table}" if scope is None else stream
+
+    def _field(self, model: Model, fields: Mapping[str, Field], name: str) -> Field:
+        if name not in fields:
+            raise ConfigError(f"{model.name}.sql: {name!r} is no field of its stream: {', '.join(fields)}.")
+        return fields[name]
+
+    def _fields_below(self, model: Model) -> dict[str, Field]:
+        names = [name for name in model.sources if name in self._streams]
+        return {field.name: field for name in names for field in self._streams[name].fields}
+
+
+def _relation_filled(scope: Scope | None, streams: Mapping[str, Stream], model: Model) -> Scope | None:
+    if scope is None or not model.sources or model.sources[0] not in streams:
+        return scope
+    relation = scope.relation or f"public.{streams[model.sources[0]].table}"
+    return scope._replace(relation=relation, step=STEPS[model.bucket or "hour"])
