@@ -42,6 +42,11 @@ WITHOUT_TRIGGERS = """
 select c.relname from pg_partition_tree(to_regclass(%(table)s)) as t join pg_class as c on c.oid = t.relid
 where (select count(*) from pg_trigger as g where g.tgrelid = c.oid and g.tgname like 'mark\\_%%') < 4
 """
+PARTITIONS = """
+-- partitions: a table and all its partitions
+select relname from pg_class
+where oid = to_regclass(%(table)s) or oid in (select relid from pg_partition_tree(to_regclass(%(table)s)))
+"""
 MARK_READINGS = """
 -- mark_readings: every hour that readings above the floor, or the steps between them, lie in
 insert into hl.dirty (model, device_id, bucket)
@@ -132,7 +137,8 @@ def _remake(db: Database, project: Project, model: Model, renderer: Renderer, *,
     if had_rows:
         for name in (f"view if exists hl.dirty_{model.name}", f"function if exists hl.compute_{model.name}"):
             db.rows(f"drop {name}")
-        db.rows(f"alter table materialized.{model.name} rename to {old}")
+        for (name,) in db.rows(PARTITIONS, {"table": f"materialized.{model.name}"}):
+            db.rows(f"alter table materialized.{name} rename to {name}_before")
     _make_table(db, model, renderer)
     db.rows(compute_function(model, renderer))
     if not model.is_aggregate:

@@ -19,6 +19,9 @@ from hl_platform.core.streams import Stream
 
 # What the parameters of hl.compute_… are called inside; names could be mistaken for columns.
 SCOPE = Scope("$1", "$2", "$3")
+# A function with settings of its own is not copied into the query that calls it: a session plans it once, where copied
+# it would be planned anew in every query, for each table partition. Its groups are few: hashing beats sorting.
+PLANNED_ONCE = "set plan_cache_mode = force_generic_plan set enable_sort = off"
 # Shape of the result without reading anything.
 NOWHERE = Scope("null::text", "'epoch'::timestamptz", "'epoch'::timestamptz")
 
@@ -39,7 +42,7 @@ def compute_function(model: Model, renderer: Renderer) -> str:
     body = renderer.render(model, SCOPE)
     return (
         f"create or replace function hl.compute_{model.name}(device text, from_time timestamptz, to_time timestamptz)\n"
-        f"returns setof materialized.{model.name} language sql stable as $model$\n"
+        f"returns setof materialized.{model.name} language sql stable {PLANNED_ONCE} as $model$\n"
         f"select computed.*, hl.bucket_end('{model.bucket}', computed.bucket), null::bigint\n"
         f"from (\n{body}\n) as computed\n$model$"
     )
