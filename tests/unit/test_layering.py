@@ -22,6 +22,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "hl_platform.pipeline": ("core", "streams", "adapters"),
     "hl_platform.defs": ("core", "streams", "adapters", "pipeline"),
     "hl_platform.definitions": ("core", "streams", "adapters", "pipeline", "defs"),
+    "hl_platform.code_server": (),
     "hl_platform.stack": ("core", "streams", "adapters", "pipeline"),
     "hl_platform.simulator": ("core", "streams", "adapters"),
     # A command finds the running stack's addresses as every other command does.
@@ -33,7 +34,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 ONLY_IN: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
         ("dagster", "dagster_postgres", "dagster_webserver", "dagster_shared"),
-        ("hl_platform.defs", "hl_platform.definitions"),
+        ("hl_platform.defs", "hl_platform.definitions", "hl_platform.code_server"),
     ),
     **dict.fromkeys(
         ("confluent_kafka", "paho", "psycopg", "psycopg_pool", "psycopg2", "sqlalchemy"),
