@@ -15,6 +15,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from hl_platform.core.coverage import NO_BRIDGE
 from hl_platform.core.errors import PoisonRecordError
 from hl_platform.core.settings import ReadingSettings
 from hl_platform.core.streams import INTEGER_RANGES, Field, Stream
@@ -48,6 +49,11 @@ class Source(msgspec.Struct, frozen=True):
     qos: int
     retained: bool
     bridge: str
+
+
+class _Received(msgspec.Struct, frozen=True):
+    # A class, because msgspec looks at one only once, and at any other type for every value.
+    received_at: Annotated[datetime, Meta(tz=True)]
 
 
 class Reading(NamedTuple):
@@ -123,11 +129,20 @@ class ReadingDecoder:
             key: its key, the device where the value names none.
             kafka_time: its Kafka timestamp, taken as received_at where the value has none.
         """
+        return self.decode_attributed(value, key, kafka_time)[0]
+
+    def decode_attributed(self, value: bytes, key: str | None, kafka_time: datetime) -> tuple[Reading, str]:
+        """Validates a Kafka record as `decode_record` does.
+
+        Returns:
+            The reading, and the bridge that its `source` names; NO_BRIDGE if it names none.
+        """
         raw = self._parse(value)
         device_id = _check_device_id(raw.get("device_id", key))
         received_at = _received_at(raw, kafka_time)
         timestamp, values = self._convert(raw, received_at)
-        return Reading(device_id, timestamp, values, self._extra_of(raw), received_at)
+        reading = Reading(device_id, timestamp, values, self._extra_of(raw), received_at)
+        return reading, _bridge_of(raw.get("source"))
 
     def _make_room(self, raw: dict[str, Any], device_id: str) -> None:
         for name in ADDED_BY_BRIDGE:
@@ -235,14 +250,19 @@ def _check_device_id(value: object) -> str:
     return value
 
 
+def _bridge_of(source: object) -> str:
+    # Any program may have written the record.
+    bridge = source.get("bridge") if isinstance(source, dict) else None
+    return bridge if isinstance(bridge, str) else NO_BRIDGE
+
+
 def _received_at(raw: dict[str, Any], kafka_time: datetime) -> datetime:
     if "received_at" not in raw:
         return kafka_time
     try:
-        received_at: datetime = msgspec.convert(raw["received_at"], Annotated[datetime, Meta(tz=True)])
+        return msgspec.convert(raw, _Received).received_at
     except msgspec.ValidationError as exc:
-        raise PoisonRecordError("invalid", f"{exc} - at `$.received_at`") from exc
-    return received_at
+        raise PoisonRecordError("invalid", str(exc)) from exc
 
 
 def _check_storable(raw: dict[str, Any]) -> None:
@@ -272,7 +292,9 @@ def _n_quotes(raw: dict[str, Any]) -> int:
     types = list(map(type, raw.values()))
     n = 2 * (len(types) + types.count(str))
     if dict in types:
-        n += sum(_n_quotes(value) for value in raw.values() if type(value) is dict)
+        for value in raw.values():
+            if type(value) is dict:
+                n += _n_quotes(value)
     return n
 
 

@@ -139,8 +139,8 @@ def storage_url(database_url: str) -> str:
 
 def code_server_command(python: str, host: str, port: int) -> list[str]:
     """Serves the definitions; start it first and wait for its port."""
-    return [python, "-m", "dagster", "api", "grpc", "--module-name", MODULE, "--host", host, "--port", str(port),
-            "--location-name", LOCATION_NAME]  # fmt: skip
+    return [python, "-m", "hl_platform.code_server", "api", "grpc", "--module-name", MODULE, "--host", host,
+            "--port", str(port), "--location-name", LOCATION_NAME]  # fmt: skip
 
 
 def webserver_command(python: str, home: Path, host: str, port: int) -> list[str]:
