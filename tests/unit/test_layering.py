@@ -36,7 +36,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         ("hl_platform.defs", "hl_platform.definitions"),
     ),
     **dict.fromkeys(
-        ("confluent_kafka", "paho", "psycopg", "psycopg_pool", "psycopg2", "sqlalchemy"),
+        ("confluent_kafka", "duckdb", "paho", "psycopg", "psycopg_pool", "psycopg2", "sqlalchemy"),
         ("hl_platform.adapters",),
     ),
     **dict.fromkeys(("litestar", "uvicorn", "uvloop", "websockets"), ("hl_live",)),
