@@ -15,6 +15,8 @@ REJECTED_COLUMNS = ("hl_line", "hl_reason", "hl_detail")
 # How others name the time of a reading; only for the hint in a message.
 TIME_WORDS = ("time", "date", "datetime", "ts", "last_changed", "zeit", "zeitstempel", "datum")
 
+MAX_LISTED_CHARS = 1_000
+
 
 class Column(NamedTuple):
     """A column and what becomes of it.
@@ -210,4 +212,7 @@ def _near(name: str, known: Iterable[str]) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)
+    # What a file holds must not move the cursor of a terminal, nor fill it.
+    text = ", ".join(names)
+    shown = "".join(character if character.isprintable() else "�" for character in text[:MAX_LISTED_CHARS])
+    return shown if len(text) <= MAX_LISTED_CHARS else f"{shown}…"

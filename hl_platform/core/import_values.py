@@ -56,7 +56,9 @@ def converter_of(type_: FieldType, *, decimal_comma: bool) -> Convert:
     if type_ == "boolean":
         return _boolean
     read = _comma_float if decimal_comma else _float
-    return (lambda value: _number(value, read)) if type_ == "float" else (lambda value: _integer(value, read))
+    if type_ != "float":
+        return lambda value: _integer(value, read)
+    return (lambda value: _number(value, read)) if decimal_comma else _plain_number
 
 
 def guess(value: Any, *, decimal_comma: bool) -> Any:  # noqa: ANN401 - any JSON value
@@ -109,6 +111,16 @@ def _number(value: Any, read: Callable[[str], float]) -> Any:  # noqa: ANN401
             return None
         raise ValueError("infinity is no measured value")
     return value
+
+
+def _plain_number(value: Any) -> Any:  # noqa: ANN401
+    # Nearly every cell is this simple, and there are many.
+    try:
+        if type(value) is str and "_" not in value and -math.inf < (number := float(value)) < math.inf:
+            return number
+    except ValueError:
+        pass
+    return _number(value, _float)
 
 
 def _integer(value: Any, read: Callable[[str], float]) -> Any:  # noqa: ANN401

@@ -215,8 +215,8 @@ def test_kafka_keeps_old_history_for_as_long_as_new_readings(home: Home, termina
 def test_rows_that_the_database_rejects_pause_nobody(home: Home, terminal: Terminal, tmp_path: Path):
     home.execute(f"alter table {home.energy.table} add constraint none_of_these check (power_kw <> 1.5)")
     with home.running("bridge", "sink"):
-        result = terminal.run(table(tmp_path / "history.csv", *lines(300)))
-        assert (result.exit_code, "300 records of the stream were rejected" in result.stdout) == (1, True)
+        result = terminal.run(table(tmp_path / "history.csv", *lines(1_500)))
+        assert (result.exit_code, "1,500 records of the stream were rejected" in result.stdout) == (1, True)
         assert home.query("select * from hl.alerts where code = 'breaker_open'") == []
         home.publish((home.topic("meter1"), reading()))
         eventually(home.n_rows, lambda n: n == 1, patience_s=5)

@@ -31,6 +31,22 @@ def test_the_separator_is_found(tmp_path: Path, separator: str):
     assert found(written(tmp_path / "a.csv", text))[0] == (2, ["1", "2"], True)
 
 
+def test_faults_at_the_beginning_do_not_hide_the_separator(tmp_path: Path):
+    path = written(tmp_path / "a.csv", 'a,b\n1,"x\ny"\n1,2,3\n4,"5\n6,7\n')
+    assert [ok for _, _, ok in found(path)] == [True, False, False, True]
+
+
+@pytest.mark.parametrize("name", ["a[1].csv", "a*.csv", "a?.parquet"])
+def test_a_name_is_no_pattern(tmp_path: Path, name: str):
+    plain = written(tmp_path / "a1.csv", "a,b\n1,2\n")
+    if name.endswith(".parquet"):
+        duckdb.sql("select 7 as a").write_parquet(str(tmp_path / "ab.parquet"))
+        duckdb.sql("select '1' as a, '2' as b").write_parquet(str(tmp_path / "plain.parquet"))
+        plain = tmp_path / "plain.parquet"
+    rows = open_table(plain.rename(tmp_path / name)).rows()
+    assert [tuple(row.cells) for row in rows] == [("1", "2")]
+
+
 def test_notes_above_the_header_are_none_of_it(tmp_path: Path):
     path = written(tmp_path / "a.csv", "Exported by a meter\n\na,b\n1,2\n3,4\n")
     assert found(path) == [(4, ["1", "2"], True), (5, ["3", "4"], True)]

@@ -5,6 +5,7 @@ counts no lines: the file of rejected rows could not say where a row was.
 """
 
 import csv
+import glob
 import gzip
 import io
 import zlib
@@ -22,7 +23,7 @@ from hl_platform.core.errors import ConfigError, PoisonRecordError
 
 SNIFF = """
 -- sniff_csv: how a file separates and quotes
-select Delimiter, Quote, Escape from sniff_csv($path, ignore_errors = true, strict_mode = false)
+select Delimiter, Quote, Escape from sniff_csv($path, ignore_errors = true, strict_mode = $strict)
 """
 # How DuckDB writes that there is no such character.
 NONE = "(empty)"
@@ -31,6 +32,8 @@ BOM_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 MAX_CELL_CHARS = 131_072
 # Among which the header is, and most of which have as many cells as it.
 FIRST_ROWS = 100
+DELIMITERS = (",", ";", "\t", "|")
+HEAD_LINES = 20
 # Of something that is no text and has no lines.
 MAX_LINE_CHARS = 1_000_000
 WRONG_ENCODING = " Write it in UTF-8: iconv -f utf-16 -t utf-8 FILE."
@@ -171,18 +174,29 @@ def _find_dialect(path: Path, delimiter: str | None) -> Dialect:
     with path.open("rb") as file:
         if file.read(2) in BOM_UTF16:
             raise ConfigError(f"{path} is in UTF-16.{WRONG_ENCODING}")
-    hint = ' If it is CSV, say how it separates its cells: --delimiter ";".'
     if delimiter is not None:
         return Dialect(delimiter, '"', None)
+    found = _sniff(path, strict=True) or _sniff(path, strict=False)
+    with path.open("rb") as raw, _text_of(raw, path) as text:
+        head = "".join(text.readline(MAX_LINE_CHARS) for _ in range(HEAD_LINES))
+    if found is None or found.delimiter not in head:
+        # A file with faults in its first rows: what separates most often separates.
+        return Dialect(max(DELIMITERS, key=head.count), '"', None)
+    return found
+
+
+def _sniff(path: Path, *, strict: bool) -> Dialect | None:
+    """What DuckDB finds; None if it finds nothing that fits."""
     try:
         with open_duckdb() as duck:
-            found = duck.execute(SNIFF, {"path": str(path)}).fetchone()
-    except duckdb.Error as exc:
-        raise unreadable(path, exc, hint) from exc
+            # A name may look like a pattern.
+            values = {"path": glob.escape(str(path)), "strict": strict}
+            found = duck.execute(SNIFF, values).fetchone()
+    except duckdb.Error:
+        return None
     assert found is not None  # noqa: S101 - the function returns a row or raises
     separator, quote, escape = (None if value == NONE else value for value in found)
     if separator is None or quote == separator:
-        raise ConfigError(f"{path} cannot be read: no separator was found.{hint}")
+        return None
     # One that is only doubled is not set apart, and a file may have its first quote behind what was looked at.
-    own_escape = escape if escape not in (None, quote) else None
-    return Dialect(separator, quote or '"', own_escape)
+    return Dialect(separator, quote or '"', escape if escape not in (None, quote) else None)

@@ -1,5 +1,6 @@
 """Parquet, read by DuckDB."""
 
+import glob
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -39,13 +40,15 @@ class ParquetTable:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # A name may look like a pattern.
+        self._pattern = glob.escape(str(path))
         # Of the file of rejected rows.
         self.delimiter = ","
         self._n_read = 0
         try:
             with open_duckdb() as duck:
-                described = duck.execute(DESCRIBE, {"path": str(path)}).fetchall()
-                counted = duck.execute(COUNT, {"path": str(path)}).fetchone()
+                described = duck.execute(DESCRIBE, {"path": self._pattern}).fetchall()
+                counted = duck.execute(COUNT, {"path": self._pattern}).fetchone()
         except duckdb.Error as exc:
             raise unreadable(path, exc) from exc
         self.columns: Sequence[str] = [name for name, *_ in described]
@@ -68,7 +71,7 @@ class ParquetTable:
         self._n_read = 0
         with open_duckdb() as duck:
             try:
-                found = duck.execute(query, {"path": str(self.path)})
+                found = duck.execute(query, {"path": self._pattern})
                 while chunk := found.fetchmany(CHUNK_ROWS):
                     for n, cells in enumerate(chunk, self._n_read + 1):
                         yield TableRow(n, cells)
