@@ -140,7 +140,10 @@ class ImportSender:
         self._look_at_s = time.monotonic() + LOOK_EVERY_S
 
     def _n_behind(self) -> int:
-        """Records between the sink's position and our last ones, those of others in between included."""
+        """Records between the sink's position and our last ones, those of others in between included.
+
+        Those that Kafka has not confirmed are ahead of the sink, too.
+        """
         assert self._watch is not None  # noqa: S101 - the callers have looked
         try:
             reached = self._watch.next_offsets()
@@ -150,7 +153,7 @@ class ImportSender:
             return self._n_sent + MAX_AHEAD
         behind = sum(max(0, end - reached.get(partition, 0)) for partition, end in self._ends.items())
         self._progress.stored(max(0, self._n_delivered - behind), self._n_sent)
-        return behind
+        return behind + self._n_sent - self._n_delivered
 
     def _on_delivery(self, delivery: Delivery) -> None:
         if delivery.error is not None:
