@@ -35,6 +35,8 @@ LIVE_FROM = timedelta(seconds=-1)
 LIVE_WITHIN = timedelta(seconds=10)
 # What the bridge adds to a payload; a device's own key of that name is kept under a trailing underscore.
 ADDED_BY_BRIDGE = ("device_id", "received_at", "source")
+# In the headers of a record that a person imported: the name of the file.
+IMPORT_OF = "hl.import"
 # No device nests this deep, and encoders and PostgreSQL have limits of their own somewhere above.
 MAX_DEPTH = 32
 # An integer of more digits is beyond what a double can hold, and so beyond most that read JSON.
@@ -49,6 +51,10 @@ class Source(msgspec.Struct, frozen=True):
     qos: int
     retained: bool
     bridge: str
+
+
+# Of a reading that no bridge received: the accounts count it as another program's.
+OF_AN_IMPORT = Source("", 0, retained=False, bridge="")
 
 
 class _Received(msgspec.Struct, frozen=True):
@@ -108,18 +114,28 @@ class ReadingDecoder:
             The device id, which is the record's key, and the record's value: the same flat JSON plus
             `device_id`, `received_at` and `source`.
         """
-        if len(payload) > self._rules.max_payload_bytes:
-            raise PoisonRecordError(
-                "too_large", f"{len(payload)} bytes; {self._rules.max_payload_bytes} are allowed"
-            )
-        raw = self._parse(payload)
+        raw = self._parse_limited(payload)
         device_id = self._device_id_of(raw, source.mqtt_topic)
         self._convert(raw, received_at)
-        self._make_room(raw, device_id)
-        raw["device_id"] = device_id
-        raw["received_at"] = received_at
-        raw["source"] = source
-        return device_id, msgspec.json.encode(raw)
+        return device_id, self._enrich(raw, device_id, received_at, source)
+
+    def encode_import(self, payload: bytes, device_id: str, now: datetime, *, overwrite: bool) -> bytes:
+        """Validates a reading of a person's file and makes the Kafka record's value, as of a device's payload.
+
+        Its `received_at` is the earliest at which a bridge would have believed it, so that nothing that a bridge
+        received is changed by it; see decision 13.
+
+        Args:
+            payload: JSON object as the device would have sent it.
+            device_id: the record's key.
+            now: when the import began, aware.
+            overwrite: whether it goes before what was received until now: `received_at` is `now` then.
+        """
+        raw = self._parse_limited(payload)
+        _check_device_id(device_id)
+        timestamp, _ = self._convert(raw, now)
+        received_at = now if overwrite else timestamp - self._max_ahead
+        return self._enrich(raw, device_id, received_at, OF_AN_IMPORT)
 
     def decode_record(self, value: bytes, key: str | None, kafka_time: datetime) -> Reading:
         """Validates a Kafka record.
@@ -144,6 +160,13 @@ class ReadingDecoder:
         reading = Reading(device_id, timestamp, values, self._extra_of(raw), received_at)
         return reading, _bridge_of(raw.get("source"))
 
+    def _enrich(self, raw: dict[str, Any], device_id: str, received_at: datetime, source: Source) -> bytes:
+        self._make_room(raw, device_id)
+        raw["device_id"] = device_id
+        raw["received_at"] = received_at
+        raw["source"] = source
+        return msgspec.json.encode(raw)
+
     def _make_room(self, raw: dict[str, Any], device_id: str) -> None:
         for name in ADDED_BY_BRIDGE:
             if name not in raw or (name == "device_id" and raw[name] == device_id):
@@ -152,6 +175,13 @@ class ReadingDecoder:
             while free in raw or free in self._known:
                 free += "_"
             raw[free] = raw.pop(name)
+
+    def _parse_limited(self, payload: bytes) -> dict[str, Any]:
+        if len(payload) > self._rules.max_payload_bytes:
+            raise PoisonRecordError(
+                "too_large", f"{len(payload)} bytes; {self._rules.max_payload_bytes} are allowed"
+            )
+        return self._parse(payload)
 
     def _parse(self, payload: bytes) -> dict[str, Any]:
         try:
