@@ -10,6 +10,7 @@ count(at) as n_readings,
 {%- endmacro %}
 
 {% macro gauge(name) -%}
+{% set known = field(name) -%}
 coalesce(
         sum(held_{{ name }} * seconds) / nullif(sum(seconds) filter (where held_{{ name }} is not null), 0),
         sum({{ name }}) / nullif(count({{ name }}), 0)
@@ -42,16 +43,19 @@ coalesce(sum(moved_{{ name }}), 0) as {{ moved }},
 {%- endmacro %}
 
 {% macro state(name) -%}
+{% set known = field(name) -%}
 hl.seconds_by(held_{{ name }}::text, seconds) as {{ name }}_seconds,
     count(*) filter (where ends and next_{{ name }} <> held_{{ name }}) as {{ name }}_changes
 {%- endmacro %}
 
 {# A state that is true or false: how long it was true, and how often it became so. #}
 {% macro running(name, seconds, starts) -%}
+{% set known = field(name) -%}
 coalesce(sum(seconds) filter (where held_{{ name }}), 0) as {{ seconds }},
     count(*) filter (where ends and next_{{ name }} and not held_{{ name }}) as {{ starts }}
 {%- endmacro %}
 
 {% macro label(name) -%}
+{% set known = field(name) -%}
 max(last_{{ name }}{{ '::text' if is_boolean(name) }}){{ '::boolean' if is_boolean(name) }} as {{ name }}
 {%- endmacro %}
