@@ -66,7 +66,10 @@ class Renderer:
         parts = [
             f"select '{field.name}' as field, next_at as at, step_at as before_at, "
             f"held_{field.name}::float8 as before, next_{field.name}::float8 as after, "
-            f"moved_{field.name}::float8 as moved\n"
+            # Of the whole step; the piece in the event's bucket may be a small part of it, or nothing.
+            f"hl.moved('{stream.name}', '{field.name}', device_id, next_at, held_{field.name}, next_{field.name}, "
+            f"date_part('epoch', next_at - step_at) / 3600, {field.max_rate_per_hour or 'null'}, "
+            f"{field.jitter_share}) as moved\n"
             f"from {{{{ pieces(source('{stream.name}')) }}}}\n"
             f"where ends and {{{{ event(field('{field.name}')) }}}}"
             for field in stream.counters
