@@ -71,7 +71,8 @@ def dirty_view(model: Model, below: Sequence[str], floor_of: str) -> str:
         f"    (hl.bucket_start('{model.bucket}', mark.bucket + interval '59 minutes 59 seconds'))\n"
         ") as found (bucket)\n"
         f"where mark.model in ({names})\n"
-        f"    and hl.bucket_end('{model.bucket}', found.bucket) > coalesce((\n"
+        # Of a bucket that begins before the floor a part may be gone already.
+        f"    and found.bucket >= coalesce((\n"
         f"        select floor from hl.floors where table_name = '{floor_of}'), '-infinity')"
     )
 
@@ -102,33 +103,54 @@ def mark_function(stream: Stream, models: Sequence[str]) -> str:
     """Makes the trigger function that marks what a change of readings makes dirty.
 
     A reading lies in one hour, but the steps from the one before it and to the one behind it reach into others: as
-    far as max_gap_s behind the one before, and 31 days before the one behind.
+    far as max_gap_s behind the one before, and 31 days before the one behind. Those two readings are locked against
+    being deleted until we are through: whoever is deleting one of them has not seen ours, so we have to see that it
+    is gone, or his marks and ours together would not cover the step across the two.
     """
     table = f"public.{stream.table}"
     names = ", ".join(f"('{name}')" for name in models)
     return f"""\
 create or replace function hl.mark_{stream.table}() returns trigger language plpgsql as $mark$
 begin
+    -- Two writers who begin anew after a day of silence, or with a device's first readings, do not see each other, nor
+    -- a reading that would make either of them mark what lies between: the second one waits. 64 locks are few enough.
+    perform pg_advisory_xact_lock(hashtext('{table}'), n)
+    from (
+        select distinct hashtext(device_id) & 63 as n
+        from (select device_id, min(timestamp) as first_at from changed group by device_id) as d
+        where not exists (
+            select from {table} as t where t.device_id = d.device_id
+                and t.timestamp < d.first_at and t.timestamp >= d.first_at - interval '1 day'
+            limit 1 for key share)
+        order by 1
+    ) as silent;
     insert into hl.dirty (model, device_id, bucket)
     select distinct m.model, g.device_id, hour
     from (
-        select device_id, min(timestamp) as first_at, max(timestamp) as last_at
+        select device_id, min(timestamp) as first_at, max(timestamp) as last_at,
+            lag(max(timestamp)) over near as before_at, lead(min(timestamp)) over near as behind_at
         from changed group by device_id, date_bin('1 hour', timestamp, 'epoch')
+        window near as (partition by device_id order by min(timestamp))
     ) as g
     cross join lateral (
         select
             coalesce(
-                (select max(timestamp) from {table} where device_id = g.device_id and timestamp < g.first_at
-                     and timestamp >= g.first_at - interval '1 day'),
-                (select max(timestamp) from {table} where device_id = g.device_id
-                     and timestamp < g.first_at - interval '1 day'),
-                g.first_at) as prev_at,
+                (select timestamp from {table} where device_id = g.device_id and timestamp < g.first_at
+                     and timestamp >= g.first_at - interval '1 day'
+                 order by timestamp desc limit 1 for key share),
+                (select timestamp from {table} where device_id = g.device_id
+                     and timestamp < g.first_at - interval '1 day'
+                 order by timestamp desc limit 1 for key share),
+                -- Deleted, too: nothing is left before it.
+                g.before_at, g.first_at) as prev_at,
             coalesce(
-                (select min(timestamp) from {table} where device_id = g.device_id and timestamp > g.last_at
-                     and timestamp <= g.last_at + interval '1 day'),
-                (select min(timestamp) from {table} where device_id = g.device_id
-                     and timestamp > g.last_at + interval '1 day'),
-                g.last_at) as next_at
+                (select timestamp from {table} where device_id = g.device_id and timestamp > g.last_at
+                     and timestamp <= g.last_at + interval '1 day'
+                 order by timestamp limit 1 for key share),
+                (select timestamp from {table} where device_id = g.device_id
+                     and timestamp > g.last_at + interval '1 day'
+                 order by timestamp limit 1 for key share),
+                g.behind_at, g.last_at) as next_at
     ) as near
     cross join lateral (
         select greatest(prev_at, first_at - interval '31 days') as from_at,
