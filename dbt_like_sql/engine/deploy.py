@@ -1,6 +1,6 @@
 """Brings the objects of all models to what this version and the declared streams say. Safe to run at any time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import structlog
@@ -53,15 +53,13 @@ select relname from pg_class
 where oid = to_regclass(%(table)s) or oid in (select relid from pg_partition_tree(to_regclass(%(table)s)))
 """
 MARK_READINGS = """
--- mark_readings: every hour that readings above the floor, or the steps between them, lie in
+-- mark_readings: every hour above the floor that readings, or the steps between them, lie in
 insert into hl.dirty (model, device_id, bucket)
 select distinct %(model)s, device_id, hour
 from (
     select device_id, bucket, lead(bucket) over (partition by device_id order by bucket) as next_bucket
     from (
-        select device_id, date_bin('1 hour', timestamp, 'epoch') as bucket from {table}
-        where timestamp >= coalesce((select floor from hl.floors where table_name = %(table_name)s), '-infinity')
-        group by 1, 2
+        select device_id, date_bin('1 hour', timestamp, 'epoch') as bucket from {table} group by 1, 2
     ) as hours
 ) as spans
 cross join lateral (
@@ -73,6 +71,7 @@ cross join lateral (
     select generate_series(bucket, least(bucket + interval '1 day', next_bucket), interval '1 hour')
     where next_bucket > bucket
 ) as found
+where hour >= coalesce((select floor from hl.floors where table_name = %(table_name)s), '-infinity')
 order by 2, 3
 on conflict (model, device_id, bucket) do update set since = excluded.since where false
 """
@@ -109,21 +108,16 @@ def deploy(db: Database, project: Project, timezone: str, version: str) -> list[
             db.rows(mark_function(stream, project.over_readings(stream)))
             _ensure_triggers(db, stream)
         deployed = {str(model): str(digest) for model, digest in db.rows(DEPLOYED)}
-        changed = [
-            model
-            for model in project.models.values()
-            if deployed.get(model.name) != digest_of(model, renderer, timezone)
-        ]
+        digests = {model.name: digest_of(model, renderer, timezone) for model in project.models.values()}
+        changed = _plan_changed(project, deployed, digests)
         # From the top down, since what is above reads what is below.
         for model in reversed(changed):
-            db.rows(f"drop view if exists public.{model.name}")
+            if model.materialization != "table":
+                db.rows(f"drop view if exists public.{model.name}")
         for model in changed:
             with _named(model):
                 _remake(db, project, model, renderer, had_rows=model.name in deployed)
-            db.rows(
-                NOTE,
-                {"model": model.name, "digest": digest_of(model, renderer, timezone), "version": version},
-            )
+            db.rows(NOTE, {"model": model.name, "digest": digests[model.name], "version": version})
             log.info("model_deployed", model=model.name)
     return [model.name for model in changed]
 
@@ -137,6 +131,19 @@ def _named(model: Model) -> Iterator[None]:
         raise ConfigError(
             f"{model.name}.sql: {exc}. `hl sql compile {model.name}` shows what it becomes."
         ) from exc
+
+
+def _plan_changed(project: Project, deployed: Mapping[str, str], digests: Mapping[str, str]) -> list[Model]:
+    # A view or table depends on the views that it reads, so that they cannot be dropped without it; an aggregate
+    # only names them.
+    changed: dict[str, Model] = {}
+    for model in project.models.values():
+        reads_changed = model.materialization in ("view", "table") and not changed.keys().isdisjoint(
+            model.refs
+        )
+        if reads_changed or deployed.get(model.name) != digests[model.name]:
+            changed[model.name] = model
+    return list(changed.values())
 
 
 def _ensure_triggers(db: Database, stream: Stream) -> None:
@@ -214,6 +221,8 @@ def mark_all(db: Database, model: Model, stream: Stream | None) -> None:
     """
     if stream is not None:
         values = {"model": model.name, "table_name": stream.table}
+        # Who writes now does not know of the model yet: his rows are waited for, and whoever comes later marks them.
+        db.rows(f"lock table public.{stream.table} in share mode")
         db.rows(MARK_READINGS.format(table=f"public.{stream.table}"), values)
     else:
         below = model.refs[0]

@@ -12,6 +12,8 @@ Of a continuous aggregate `m`:
 
 import hashlib
 from collections.abc import Sequence
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from dbt_like_sql.engine.model import Model
 from dbt_like_sql.engine.render import Renderer, Scope
@@ -71,7 +73,8 @@ def dirty_view(model: Model, below: Sequence[str], floor_of: str) -> str:
         f"    (hl.bucket_start('{model.bucket}', mark.bucket + interval '59 minutes 59 seconds'))\n"
         ") as found (bucket)\n"
         f"where mark.model in ({names})\n"
-        f"    and hl.bucket_end('{model.bucket}', found.bucket) > coalesce((\n"
+        # Of a bucket that begins before the floor a part may be gone already.
+        f"    and found.bucket >= coalesce((\n"
         f"        select floor from hl.floors where table_name = '{floor_of}'), '-infinity')"
     )
 
@@ -161,6 +164,10 @@ def mark_function(stream: Stream, models: Sequence[str]) -> str:
     A reading lies in one hour, but the steps from the one before it and to the one behind it reach into others: as
     far as max_gap_s behind the one before, and 31 days before the one behind. Where finding these exactly would cost
     more than computing a bucket too many, more is marked: behind a live reading everything until now.
+
+    Two transactions at the same time must not each mark with a neighbour in mind that the other one takes away or
+    brings: whoever removes readings is alone with his devices, and so is who begins after a silence with all others
+    who do. Everybody else only shares a lock. The devices share 64 locks of a table, which are few enough.
     """
     table = f"public.{stream.table}"
     names = ", ".join(f"('{name}')" for name in models)
@@ -169,63 +176,89 @@ create or replace function hl.mark_{stream.table}() returns trigger language plp
 declare
     first_of_all timestamptz;
     last_of_all timestamptz;
+    devices text[];
+    nears timestamptz[];
 begin
     select min(timestamp), max(timestamp) into first_of_all, last_of_all from changed;
     if first_of_all is null then
         return null;
     end if;
-    -- With the range written into its text, the look-up touches only the table partitions of that range.
+    if tg_op = 'DELETE' or tg_name = 'mark_update_old' and exists (
+        select from changed as c where not exists (
+            select from {table} as t where t.device_id = c.device_id and t.timestamp = c.timestamp))
+    then
+        perform pg_advisory_xact_lock(hashtext('{table}'), slot)
+        from (select distinct hashtext(device_id) & 63 as slot from changed order by 1) as slots;
+    else
+        perform pg_advisory_xact_lock_shared(hashtext('{table}'), slot)
+        from (select distinct hashtext(device_id) & 63 as slot from changed order by 1) as slots;
+    end if;
+    -- What each device sent last before, if that was within an hour, as it nearly always is. With the range written
+    -- into its text, the look-up touches only the table partitions of that range.
     execute format($query$
-        insert into hl.dirty (model, device_id, bucket)
-        with near as materialized (
-            select device_id, first_at, last_at,
-                case
-                    when before_at > first_at - interval '1 hour' then before_at
-                    else coalesce(
-                        (select max(t.timestamp) from {table} as t
-                         where t.device_id = g.device_id and t.timestamp < g.first_at
-                             and t.timestamp >= g.first_at - interval '1 hour'
-                             and t.timestamp >= %1$L and t.timestamp < %2$L),
-                        (hl.before_{stream.table}(g.device_id, g.first_at - interval '1 hour')).timestamp,
-                        first_at)
-                end as prev_at,
-                case
-                    when behind_at < last_at + interval '1 hour' then behind_at
-                    when last_at > now() - interval '1 hour' then greatest(last_at, now())
-                    else coalesce(
-                        (hl.after_{stream.table}(g.device_id, g.last_at + interval '1 microsecond')).timestamp, last_at)
-                end as next_at
-            from (
-                select device_id, first_at, last_at,
-                    lag(last_at) over device as before_at, lead(first_at) over device as behind_at
-                from (
-                    select device_id, min(timestamp) as first_at, max(timestamp) as last_at
-                    from changed group by device_id, date_bin('1 hour', timestamp, 'epoch')
-                ) as hours
-                window device as (partition by device_id order by first_at)
-            ) as g
-        ), reach as (
-            select device_id, greatest(prev_at, first_at - interval '31 days') as from_at,
-                least(next_at, last_at + interval '31 days') as to_at
-            from near
-            union all
-            select device_id, prev_at, least(prev_at + interval '{stream.max_gap_s} seconds', first_at)
-            from near where prev_at < first_at - interval '31 days'
-            union all
-            select device_id, greatest(prev_at, next_at - interval '31 days'), next_at
-            from near where next_at > last_at + interval '31 days'
-        )
-        select distinct m.model, hours.device_id, hours.hour
+        select array_agg(d.device_id), array_agg(near.at)
+        from (select device_id, min(timestamp) as first_at from changed group by device_id) as d
+        cross join lateral (
+            select max(t.timestamp) as at from {table} as t
+            where t.device_id = d.device_id and t.timestamp < d.first_at
+                and t.timestamp >= d.first_at - interval '1 hour' and t.timestamp >= %1$L and t.timestamp < %2$L
+        ) as near
+    $query$, first_of_all - interval '1 hour', last_of_all) into devices, nears;
+    if array_position(nears, null) is not null then
+        -- With a device's first readings, or after a silence: the other one's readings lie within the step that we see.
+        perform pg_advisory_xact_lock(hashtext('{table}'), 64 + slot)
         from (
-            select device_id, generate_series(
-                date_bin('1 hour', from_at, 'epoch'), date_bin('1 hour', to_at, 'epoch'), interval '1 hour') as hour
-            from reach
-        ) as hours
-        cross join (values {names}) as m (model)
-        order by m.model, hours.device_id, hours.hour
-        -- Locks an existing mark without changing it: see hl.mark.
-        on conflict (model, device_id, bucket) do update set since = excluded.since where false
-    $query$, first_of_all - interval '1 hour', last_of_all);
+            select distinct hashtext(device_id) & 63 as slot
+            from unnest(devices, nears) as known (device_id, at) where at is null order by 1
+        ) as slots;
+    end if;
+    insert into hl.dirty (model, device_id, bucket)
+    with near as materialized (
+        select g.device_id, first_at, last_at,
+            case
+                when before_at > first_at - interval '1 hour' then before_at
+                when before_at is null and known.at is not null then known.at
+                -- Those changed in the same statement count as well: they may have been deleted.
+                else coalesce((hl.before_{stream.table}(g.device_id, g.first_at)).timestamp, before_at, first_at)
+            end as prev_at,
+            case
+                when behind_at < last_at + interval '1 hour' then behind_at
+                when last_at > now() - interval '1 hour' then greatest(last_at, now())
+                else coalesce(
+                    (hl.after_{stream.table}(g.device_id, g.last_at + interval '1 microsecond')).timestamp,
+                    behind_at, last_at)
+            end as next_at
+        from (
+            select device_id, first_at, last_at,
+                lag(last_at) over device as before_at, lead(first_at) over device as behind_at
+            from (
+                select device_id, min(timestamp) as first_at, max(timestamp) as last_at
+                from changed group by device_id, date_bin('1 hour', timestamp, 'epoch')
+            ) as hours
+            window device as (partition by device_id order by first_at)
+        ) as g
+        join unnest(devices, nears) as known (device_id, at) on known.device_id = g.device_id
+    ), reach as (
+        select device_id, greatest(prev_at, first_at - interval '31 days') as from_at,
+            least(next_at, last_at + interval '31 days') as to_at
+        from near
+        union all
+        select device_id, prev_at, least(prev_at + interval '{stream.max_gap_s} seconds', first_at)
+        from near where prev_at < first_at - interval '31 days'
+        union all
+        select device_id, greatest(prev_at, next_at - interval '31 days'), next_at
+        from near where next_at > last_at + interval '31 days'
+    )
+    select distinct m.model, hours.device_id, hours.hour
+    from (
+        select device_id, generate_series(
+            date_bin('1 hour', from_at, 'epoch'), date_bin('1 hour', to_at, 'epoch'), interval '1 hour') as hour
+        from reach
+    ) as hours
+    cross join (values {names}) as m (model)
+    order by m.model, hours.device_id, hours.hour
+    -- Locks an existing mark without changing it: see hl.mark.
+    on conflict (model, device_id, bucket) do update set since = excluded.since where false;
     return null;
 end
 $mark$"""
@@ -247,9 +280,19 @@ def mark_triggers(stream: Stream, table_partition: str) -> list[str]:
     ]
 
 
+def hours_are_utc(timezone: str) -> bool:
+    """Whether a zone's hours have begun with UTC's hours since 2015, and will for as long as is known."""
+    zone = ZoneInfo(timezone)
+    months = (
+        datetime(year, month, 1, 12, tzinfo=zone) for year in range(2015, 2040) for month in range(1, 13)
+    )
+    return not any((month.utcoffset() or timedelta()) % timedelta(hours=1) for month in months)
+
+
 def zone_functions(timezone: str) -> list[str]:
     """Makes the functions that know the household's days. The zone's name was checked with the settings."""
     return [
+        f"create or replace function hl.hours_are_utc() returns boolean immutable return {hours_are_utc(timezone)}",
         f"""\
 create or replace function hl.local_start(unit text, at timestamptz) returns timestamptz
 language sql stable parallel safe as $zone$

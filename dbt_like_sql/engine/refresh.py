@@ -1,7 +1,8 @@
 """Materializes dirty buckets: takes marks, computes, swaps, all in one transaction.
 
 1. Marks of closed buckets are deleted, as many as asked for, newest first. A mark that a writer holds is left for the
-   next time; a writer that comes now waits until the end of this transaction and marks anew.
+   next time; a writer that comes now waits until the end of this transaction and marks anew. A mark below the floor
+   goes with them and is answered by nothing: what it stood for can no longer be computed.
 2. The buckets are computed from what is committed by then, so everything that those marks stood for is in it.
 3. The rows are swapped, and the buckets above are marked in their turn.
 """
@@ -20,12 +21,18 @@ from dbt_like_sql.engine.project import Project
 
 log = structlog.get_logger()
 
+# Where hours do not begin with UTC's, two marks stand for one bucket. Without this two refreshers could each have one
+# of them, and the older of their results could come last.
+ALONE = """
+-- alone: one refresh of a model at a time, where the household's hours are not UTC's
+select pg_advisory_xact_lock(hashtextextended('hl.refresh.' || %(model)s, 0)) where not hl.hours_are_utc()
+"""
 # Closed ones only: the one that is still filling would be dirty again with the next reading.
 TAKE = """
 -- take: marks of a model's closed buckets, which this transaction answers for from now on
 delete from hl.dirty as d using (
     select device_id, bucket from hl.dirty
-    where model = %(model)s and bucket >= %(floor)s and bucket >= %(start)s and bucket < %(end)s
+    where model = %(model)s and bucket >= %(start)s and bucket < %(end)s
       and hl.bucket_end(%(grain)s, hl.bucket_start(%(grain)s, bucket + interval '59 minutes 59 seconds')) <= now()
     order by bucket desc, device_id limit %(limit)s for update skip locked
 ) as taken
@@ -40,7 +47,7 @@ from (
     from unnest(%(devices)s::text[], %(marks)s::timestamptz[]) as m (device_id, mark)
     cross join (values (interval '0'), (interval '59 minutes 59 seconds')) as parts (part)
 ) as found
-where hl.bucket_end(%(grain)s, bucket) > %(floor)s
+where bucket >= %(floor)s
 order by 1, 2
 """
 FLOOR = """
@@ -201,9 +208,10 @@ class Refresher:
         is marked anew.
         """
         began = time.perf_counter()
-        floor = self._floor(model)
-        values = {"model": model.name, "grain": model.bucket, "floor": floor, "start": start, "end": end}
+        values = {"model": model.name, "grain": model.bucket, "start": start, "end": end}
         with self._db.transaction():
+            self._db.rows(ALONE, values)
+            values["floor"] = self._floor(model)
             marks = self._db.rows(TAKE, {**values, "limit": limit})
             if not marks:
                 return Refreshed(model.name, 0, 0, 0.0)

@@ -1,6 +1,7 @@
 """A model's text to SQL: ref(), source() and the macros of dbt_like_sql/macros."""
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from hl_platform.core.errors import ConfigError
 from hl_platform.core.streams import Field, Stream
 
 MACRO_FILES = ("columns", "merged", "pieces")
+MACRO = re.compile(r"{% macro ([a-z]\w*)")
 STEPS: Mapping[str, str] = {"minute": "interval '1 minute'", "hour": "interval '1 hour'"}
 # Over no more than this is what a counter moved while it was silent spread out.
 MAX_SPREAD = "interval '31 days'"
@@ -45,14 +47,17 @@ class Renderer:
 
     def __init__(self, streams: Mapping[str, Stream]) -> None:
         self._streams = streams
+        folder = resources.files("dbt_like_sql") / "macros"
+        macros = "".join((folder / f"{name}.sql").read_text("utf-8") for name in MACRO_FILES)
         self._env = jinja2.Environment(
+            loader=jinja2.DictLoader({"macros": macros}),
             undefined=jinja2.StrictUndefined,
             autoescape=False,  # noqa: S701 - SQL, not HTML
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        folder = resources.files("dbt_like_sql") / "macros"
-        self._macros = "".join((folder / f"{name}.sql").read_text("utf-8") for name in MACRO_FILES)
+        # Before a model's first line, so that its lines keep their numbers.
+        self._import = f"{{% from 'macros' import {', '.join(MACRO.findall(macros))} with context %}}"
 
     def render(self, model: Model, scope: Scope | None = None) -> str:
         """The SELECT of a model as PostgreSQL reads it.
@@ -71,7 +76,10 @@ class Renderer:
         parts = [
             f"select '{field.name}' as field, next_at as at, step_at as before_at, "
             f"held_{field.name}::float8 as before, next_{field.name}::float8 as after, "
-            f"moved_{field.name}::float8 as moved\n"
+            # Of the whole step; the piece in the event's bucket may be a small part of it, or nothing.
+            f"hl.moved('{stream.name}', '{field.name}', device_id, next_at, held_{field.name}, next_{field.name}, "
+            f"date_part('epoch', next_at - step_at) / 3600, {field.max_rate_per_hour or 'null'}, "
+            f"{field.jitter_share}) as moved\n"
             f"from {{{{ pieces(source('{stream.name}')) }}}}\n"
             f"where ends and {{{{ event(field('{field.name}')) }}}}"
             for field in stream.counters
@@ -93,10 +101,10 @@ class Renderer:
             **functions,
         }
         try:
-            return self._env.from_string(self._macros + text).render(values).strip()
+            return self._env.from_string(self._import + text).render(values).strip()
         # A TypeError is a macro's, called with what it does not take.
         except (jinja2.TemplateError, _WrongCallError, TypeError) as exc:
-            line = model.first_line + line_of(exc) - self._macros.count("\n") - 1
+            line = model.first_line + line_of(exc) - 1
             raise ConfigError(f"{model.name}.sql:{line}: {exc}") from exc
 
     def _ref(self, name: str, scope: Scope | None) -> str:

@@ -13,9 +13,9 @@ count(at) as n_readings,
 {% set known = field(name) -%}
 coalesce(
         sum(held_{{ name }} * seconds) / nullif(sum(seconds) filter (where held_{{ name }} is not null), 0),
-        sum({{ name }}) / nullif(count({{ name }}), 0)
+        sum({{ name }}) / nullif(count({{ name }}), 0)::float8
     ) as {{ name }}_mean,
-    sum({{ name }}) / nullif(count({{ name }}), 0) as {{ name }}_sample_mean,
+    sum({{ name }}) / nullif(count({{ name }}), 0)::float8 as {{ name }}_sample_mean,
     min({{ name }}) as {{ name }}_min,
     max({{ name }}) as {{ name }}_max,
     max(first_{{ name }}) as {{ name }}_first,

@@ -106,16 +106,20 @@ $$;
 
 create function hl.mark_overridden() returns trigger
 language plpgsql as $$
+declare
+    event hl.counter_events := coalesce(new, old);
 begin
     if new.override is distinct from old.override then
-        new.override_at := clock_timestamp();
-        perform hl.mark(new.stream || '_hourly', new.device_id,
-                        greatest(new.before_at, new.at - interval '31 days'), new.at);
+        perform hl.mark(event.stream || '_hourly', event.device_id,
+                        greatest(event.before_at, event.at - interval '31 days'), event.at);
+        if tg_op <> 'DELETE' then
+            new.override_at := clock_timestamp();
+        end if;
     end if;
-    return new;
+    return coalesce(new, old);
 end
 $$;
-create trigger mark_overridden before update on hl.counter_events
+create trigger mark_overridden before insert or update or delete on hl.counter_events
     for each row execute function hl.mark_overridden();
 
 -- Seconds by key, summed up: what a state's time in each of its values is made of.
