@@ -37,8 +37,14 @@ class Writer:
         if partitions:
             for day in sorted({at.astimezone(UTC).date() for at in readings}):
                 self.conn.execute("select hl.ensure_partition(%s, %s)", (self.stream.table, day))
-        with self.conn.transaction():
-            self.write_open(device, readings)
+        while True:
+            try:
+                with self.conn.transaction():
+                    self.write_open(device, readings)
+            except psycopg.errors.CheckViolation:
+                # Somebody has made the partition meanwhile that we thought was not there; the sink tries again as well.
+                continue
+            return
 
     def write_open(self, device: str, readings: Readings) -> None:
         """Writes within the transaction that the connection is in."""
