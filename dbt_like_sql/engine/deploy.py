@@ -49,9 +49,7 @@ select distinct %(model)s, device_id, hour
 from (
     select device_id, bucket, lead(bucket) over (partition by device_id order by bucket) as next_bucket
     from (
-        select device_id, date_bin('1 hour', timestamp, 'epoch') as bucket from {table}
-        where timestamp >= coalesce((select floor from hl.floors where table_name = %(table_name)s), '-infinity')
-        group by 1, 2
+        select device_id, date_bin('1 hour', timestamp, 'epoch') as bucket from {table} group by 1, 2
     ) as hours
 ) as spans
 cross join lateral (
@@ -63,6 +61,8 @@ cross join lateral (
     select generate_series(bucket, least(bucket + interval '1 day', next_bucket), interval '1 hour')
     where next_bucket > bucket
 ) as found
+-- A step may begin with a device's last reading below the floor.
+where hour >= coalesce((select floor from hl.floors where table_name = %(table_name)s), '-infinity')
 order by 2, 3
 on conflict (model, device_id, bucket) do update set since = excluded.since where false
 """

@@ -34,22 +34,35 @@ def digest_of(model: Model, renderer: Renderer, timezone: str) -> str:
     return hashlib.sha256(meaning.encode()).hexdigest()[:16]
 
 
-def compute_function(model: Model, renderer: Renderer) -> str:
-    """Makes `hl.compute_m`, whose rows are those of the table."""
-    body = renderer.render(model, SCOPE)
+def compute_function(
+    model: Model, renderer: Renderer, schema: str = "hl", relation: str | None = None
+) -> str:
+    """Makes `hl.compute_m`, whose rows are those of the table.
+
+    Args:
+        model: which.
+        renderer: of the project.
+        schema: where it is made.
+        relation: what it reads instead of the stream's table.
+    """
+    body = renderer.render(model, SCOPE._replace(relation=relation))
     return (
-        f"create or replace function hl.compute_{model.name}(device text, from_time timestamptz, to_time timestamptz)\n"
+        f"create or replace function {schema}.compute_{model.name}(\n"
+        "    device text, from_time timestamptz, to_time timestamptz)\n"
         f"returns setof materialized.{model.name} language sql stable as $model$\n"
         f"select computed.*, hl.bucket_end('{model.bucket}', computed.bucket), null::bigint\n"
         f"from (\n{body}\n) as computed\n$model$"
     )
 
 
-def events_function(model: Model, stream: Stream, renderer: Renderer) -> str:
+def events_function(
+    model: Model, stream: Stream, renderer: Renderer, schema: str = "hl", relation: str | None = None
+) -> str:
     """Makes `hl.events_m`: what the counters of a stream did that a person should see."""
-    body = renderer.render_events(model, stream, SCOPE)
+    body = renderer.render_events(model, stream, SCOPE._replace(relation=relation))
     return (
-        f"create or replace function hl.events_{model.name}(device text, from_time timestamptz, to_time timestamptz)\n"
+        f"create or replace function {schema}.events_{model.name}(\n"
+        "    device text, from_time timestamptz, to_time timestamptz)\n"
         "returns table (field text, at timestamptz, before_at timestamptz, before float8, after float8, moved float8)\n"
         f"language sql stable as $model$\n{body}\n$model$"
     )
@@ -106,6 +119,10 @@ def mark_function(stream: Stream, models: Sequence[str]) -> str:
     return f"""\
 create or replace function hl.mark_{stream.table}() returns trigger language plpgsql as $mark$
 begin
+    -- Who moves readings between table and archive changes none.
+    if current_setting('hl.unmarked', true) = 'on' then
+        return null;
+    end if;
     insert into hl.dirty (model, device_id, bucket)
     select distinct m.model, g.device_id, hour
     from (

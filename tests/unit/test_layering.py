@@ -45,6 +45,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         ("confluent_kafka", "paho", "psycopg", "psycopg_pool", "psycopg2", "sqlalchemy"),
         ("hl_platform.adapters",),
     ),
+    **dict.fromkeys(("duckdb",), ("hl_platform.adapters",)),
     **dict.fromkeys(("litestar", "uvicorn", "uvloop", "websockets"), ("hl_live",)),
 }
 # Core is pure: no clock, no network, no files, no processes. Beside this list it may use the standard library.
