@@ -156,6 +156,12 @@ begin
     cross join lateral generate_series(
         date_bin('1 hour', reach.from_at, 'epoch'), date_bin('1 hour', reach.to_at, 'epoch'), interval '1 hour') as hour
     cross join (values {names}) as m (model)
+    cross join (
+        select coalesce((select floor from hl.floors where table_name = '{stream.table}'), '-infinity') as floor
+    ) as f
+    -- Of a reading that came late for a time that was dropped, its own hour: whoever absorbs it knows its neighbours.
+    where g.last_at >= date_trunc('day', f.floor, 'UTC') or hour > f.floor - interval '1 hour'
+        or hour between date_bin('1 hour', g.first_at, 'epoch') and g.last_at
     order by m.model, g.device_id, hour
     -- Locks an existing mark without changing it: see hl.mark.
     on conflict (model, device_id, bucket) do update set since = excluded.since where false;
