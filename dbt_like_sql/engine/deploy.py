@@ -1,5 +1,8 @@
 """Brings the objects of all models to what this version and the declared streams say. Safe to run at any time."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import structlog
 
 from dbt_like_sql.engine.database import Database
@@ -11,12 +14,14 @@ from dbt_like_sql.engine.objects import (
     events_function,
     mark_function,
     mark_triggers,
+    neighbour_functions,
     public_view,
     shape_of,
     zone_functions,
 )
 from dbt_like_sql.engine.project import Project
 from dbt_like_sql.engine.render import Renderer
+from hl_platform.core.errors import ConfigError
 from hl_platform.core.streams import Stream
 
 log = structlog.get_logger()
@@ -41,6 +46,11 @@ WITHOUT_TRIGGERS = """
 -- without_triggers: a table and its partitions, as far as changes of them are not marked
 select c.relname from pg_partition_tree(to_regclass(%(table)s)) as t join pg_class as c on c.oid = t.relid
 where (select count(*) from pg_trigger as g where g.tgrelid = c.oid and g.tgname like 'mark\\_%%') < 4
+"""
+PARTITIONS = """
+-- partitions: a table and all its partitions
+select relname from pg_class
+where oid = to_regclass(%(table)s) or oid in (select relid from pg_partition_tree(to_regclass(%(table)s)))
 """
 MARK_READINGS = """
 -- mark_readings: every hour that readings above the floor, or the steps between them, lie in
@@ -94,6 +104,8 @@ def deploy(db: Database, project: Project, timezone: str, version: str) -> list[
         for statement in zone_functions(timezone):
             db.rows(statement)
         for stream in project.streams.values():
+            for statement in neighbour_functions(stream):
+                db.rows(statement)
             db.rows(mark_function(stream, project.over_readings(stream)))
             _ensure_triggers(db, stream)
         deployed = {str(model): str(digest) for model, digest in db.rows(DEPLOYED)}
@@ -106,13 +118,25 @@ def deploy(db: Database, project: Project, timezone: str, version: str) -> list[
         for model in reversed(changed):
             db.rows(f"drop view if exists public.{model.name}")
         for model in changed:
-            _remake(db, project, model, renderer, had_rows=model.name in deployed)
+            with _named(model):
+                _remake(db, project, model, renderer, had_rows=model.name in deployed)
             db.rows(
                 NOTE,
                 {"model": model.name, "digest": digest_of(model, renderer, timezone), "version": version},
             )
             log.info("model_deployed", model=model.name)
     return [model.name for model in changed]
+
+
+@contextmanager
+def _named(model: Model) -> Iterator[None]:
+    """What the database does not like is said with the model's file."""
+    try:
+        yield
+    except ConfigError as exc:
+        raise ConfigError(
+            f"{model.name}.sql: {exc}. `hl sql compile {model.name}` shows what it becomes."
+        ) from exc
 
 
 def _ensure_triggers(db: Database, stream: Stream) -> None:
@@ -132,7 +156,8 @@ def _remake(db: Database, project: Project, model: Model, renderer: Renderer, *,
     if had_rows:
         for name in (f"view if exists hl.dirty_{model.name}", f"function if exists hl.compute_{model.name}"):
             db.rows(f"drop {name}")
-        db.rows(f"alter table materialized.{model.name} rename to {old}")
+        for (name,) in db.rows(PARTITIONS, {"table": f"materialized.{model.name}"}):
+            db.rows(f"alter table materialized.{name} rename to {name}_before")
     _make_table(db, model, renderer)
     db.rows(compute_function(model, renderer))
     if not model.is_aggregate:
@@ -148,7 +173,7 @@ def _remake(db: Database, project: Project, model: Model, renderer: Renderer, *,
     _comment(db, model, f"view public.{model.name}")
     if had_rows:
         _carry_over(db, model, floor_of, old)
-    _mark_all(db, model, stream)
+    mark_all(db, model, stream)
 
 
 def _make_table(db: Database, model: Model, renderer: Renderer) -> None:
@@ -179,7 +204,14 @@ def _carry_over(db: Database, model: Model, floor_of: str, old: str) -> None:
     db.rows(f"drop table materialized.{old}")
 
 
-def _mark_all(db: Database, model: Model, stream: Stream | None) -> None:
+def mark_all(db: Database, model: Model, stream: Stream | None) -> None:
+    """Marks every bucket of a continuous aggregate that has something to be computed from.
+
+    Args:
+        db: as the owner of the tables.
+        model: which.
+        stream: the one whose readings it reads directly, if any.
+    """
     if stream is not None:
         values = {"model": model.name, "table_name": stream.table}
         db.rows(MARK_READINGS.format(table=f"public.{stream.table}"), values)
