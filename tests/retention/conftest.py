@@ -2,9 +2,10 @@
 
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 from psycopg import sql
 
@@ -34,30 +35,37 @@ def templates(postgres: EmbeddedPostgres) -> Iterator[Callable[[str], str]]:
 
 
 @pytest.fixture
-def houses(
+def pairs(
     postgres: EmbeddedPostgres, templates: Callable[[str], str], tmp_path: Path
-) -> Iterator[Callable[..., Pair]]:
-    """Makes a house with an archive, and its twin that never drops anything."""
-    with connect(postgres.admin_url, application_name="hl-test") as conn, ExitStack() as stack:
+) -> Callable[..., AbstractContextManager[Pair]]:
+    """Makes a house with an archive and its twin that never drops anything, for as long as a block lasts."""
 
-        def copy(template: str) -> str:
-            name = f"test_{uuid.uuid4().hex[:12]}"
-            conn.execute(
-                sql.SQL("create database {} template {} owner {}").format(
-                    *map(sql.Identifier, (name, template, OWNER))
-                )
-            )
-            stack.callback(
-                conn.execute, sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name))
-            )
-            return name
-
-        def make(timezone: str = "UTC", hours: str | None = None) -> Pair:
-            one, two = copy(templates(timezone)), copy(templates(timezone))
+    @contextmanager
+    def make(timezone: str = "UTC", hours: str | None = None) -> Iterator[Pair]:
+        with connect(postgres.admin_url, application_name="hl-test") as conn, ExitStack() as stack:
+            one, two = (stack.enter_context(_copied(conn, templates(timezone))) for _ in range(2))
             house = House(postgres.url_of(OWNER, one), tmp_path / one, hours=hours)
-            oracle = Keeper(postgres.url_of(OWNER, two))
             stack.callback(house.close)
+            oracle = Keeper(postgres.url_of(OWNER, two))
             stack.callback(oracle.close)
-            return house, oracle
+            yield house, oracle
 
-        yield make
+    return make
+
+
+@pytest.fixture
+def houses(pairs: Callable[..., AbstractContextManager[Pair]]) -> Iterator[Callable[..., Pair]]:
+    """The same for as long as the test lasts."""
+    with ExitStack() as stack:
+        yield lambda *args, **kwargs: stack.enter_context(pairs(*args, **kwargs))
+
+
+@contextmanager
+def _copied(conn: psycopg.Connection, template: str) -> Iterator[str]:
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    names = map(sql.Identifier, (name, template, OWNER))
+    conn.execute(sql.SQL("create database {} template {} owner {}").format(*names))
+    try:
+        yield name
+    finally:
+        conn.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))

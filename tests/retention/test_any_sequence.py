@@ -1,6 +1,7 @@
 """Whatever is sent, refreshed, dropped and absorbed, in any order: the views say what all readings ever sent say."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from tests.retention.conftest import Pair
 from tests.retention.home import DAY, STREAM, House, Keeper, assert_same, meter
 
-Make = Callable[..., Pair]
+Make = Callable[..., AbstractContextManager[Pair]]
 
 N_DAYS = 6
 # Minutes from the first day on. Coarse, so that the same key comes twice now and then; in bunches, so that there are
@@ -53,28 +54,27 @@ def apply(house: House, oracle: Keeper, step: str, value: Any, number: int) -> N
         house.model_retention.run(house.project.models["meter_hourly"])
 
 
-def check(houses: Make, zone: str, steps: list[tuple[str, Any]]) -> None:
-    house, oracle = houses(zone, hours="1 days")
-    for number, (step, value) in enumerate([("send", [("a", 30, 1), ("b", 4000, 1)]), *steps]):
-        apply(house, oracle, step, value, number)
-    house.absorb()
-    floor = house.query("select max(floor) from hl.floors where table_name = 'meter_hourly'")[0][0]
-    assert_same(house, oracle, hours_since=floor)
-    lost = house.query("select count(*) from hl.dirty")
-    assert lost == [(0,)]
+def check(pairs: Make, zone: str, steps: list[tuple[str, Any]]) -> None:
+    with pairs(zone, hours="1 days") as (house, oracle):
+        for number, (step, value) in enumerate([("send", [("a", 30, 1), ("b", 4000, 1)]), *steps]):
+            apply(house, oracle, step, value, number)
+        house.absorb()
+        floor = house.query("select max(floor) from hl.floors where table_name = 'meter_hourly'")[0][0]
+        assert_same(house, oracle, hours_since=floor)
+        assert house.query("select count(*) from hl.dirty") == [(0,)]
 
 
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(zone=st.sampled_from(["UTC", "Asia/Kolkata"]), steps=STEPS)
 def test_views_say_what_all_readings_ever_sent_say(
-    houses: Make, zone: str, steps: list[tuple[str, Any]]
+    pairs: Make, zone: str, steps: list[tuple[str, Any]]
 ) -> None:
-    check(houses, zone, steps)
+    check(pairs, zone, steps)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(zone=st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kolkata"]), steps=STEPS)
-def test_views_say_so_for_many_more_sequences(houses: Make, zone: str, steps: list[tuple[str, Any]]) -> None:
-    check(houses, zone, steps)
+def test_views_say_so_for_many_more_sequences(pairs: Make, zone: str, steps: list[tuple[str, Any]]) -> None:
+    check(pairs, zone, steps)
