@@ -64,7 +64,7 @@ def check(pairs: Make, zone: str, steps: list[tuple[str, Any]]) -> None:
         assert house.query("select count(*) from hl.dirty") == [(0,)]
 
 
-@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(zone=st.sampled_from(["UTC", "Asia/Kolkata"]), steps=STEPS)
 def test_views_say_what_all_readings_ever_sent_say(
     pairs: Make, zone: str, steps: list[tuple[str, Any]]

@@ -61,7 +61,7 @@ def written(db: SqlDatabase, files: ArchiveDirectory, rows: list[tuple[Any, ...]
         return write_file(db, files, "sample", date(2024, 1, 1), "sample", "test").file
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(KEY, ROW, min_size=1, max_size=20))
 def test_what_is_read_back_is_what_was_written_to_the_bit(
     sample: SqlDatabase, tmp_path: Path, content: dict[tuple[str, datetime], tuple[Any, ...]]
