@@ -22,6 +22,7 @@ COMMANDS = {
     "psql": "hl_platform.stack.database",
     "simulate": "hl_platform.simulator.command",
     "migrate": "hl_platform.stack.database",
+    "archive": "hl_platform.stack.archive",
     "down": "hl_platform.stack.up",
 }
 

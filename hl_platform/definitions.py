@@ -9,6 +9,7 @@ from hl_platform.defs.dead_letters import build_dead_letters
 from hl_platform.defs.health import build_health
 from hl_platform.defs.housekeeping import build_housekeeping
 from hl_platform.defs.lineage import build_lineage
+from hl_platform.defs.retention import build_retention
 from hl_platform.defs.services import build_services
 from hl_platform.streams import load_streams
 
@@ -21,6 +22,7 @@ defs = dg.Definitions.merge(
     build_health(settings, streams),
     build_dead_letters(settings, streams),
     build_housekeeping(settings, streams),
+    build_retention(settings, streams),
     # A step's process of its own would cost 100 MB and a second; nothing here needs it.
     dg.Definitions(executor=dg.in_process_executor),
 )

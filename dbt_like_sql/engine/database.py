@@ -1,6 +1,6 @@
 """What the engine asks of a database connection; hl_platform.adapters.postgres has the real one."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -19,4 +19,16 @@ class Database(Protocol):
 
     def transaction(self) -> AbstractContextManager[object]:
         """A block whose statements are committed together, or not at all."""
+        ...
+
+
+class BulkDatabase(Database, Protocol):
+    """A connection that whole tables go over."""
+
+    def copy_out(self, query: str) -> Iterator[bytes]:
+        """What a `COPY … TO STDOUT` sends, in portions."""
+        ...
+
+    def copy_in(self, query: str, rows: Iterable[Sequence[object]]) -> int:
+        """Rows into a `COPY … FROM STDIN`; returns how many."""
         ...

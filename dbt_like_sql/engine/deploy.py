@@ -71,6 +71,7 @@ cross join lateral (
     select generate_series(bucket, least(bucket + interval '1 day', next_bucket), interval '1 hour')
     where next_bucket > bucket
 ) as found
+-- A step may begin with a device's last reading below the floor.
 where hour >= coalesce((select floor from hl.floors where table_name = %(table_name)s), '-infinity')
 order by 2, 3
 on conflict (model, device_id, bucket) do update set since = excluded.since where false

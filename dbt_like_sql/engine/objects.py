@@ -39,22 +39,35 @@ def digest_of(model: Model, renderer: Renderer, timezone: str) -> str:
     return hashlib.sha256(meaning.encode()).hexdigest()[:16]
 
 
-def compute_function(model: Model, renderer: Renderer) -> str:
-    """Makes `hl.compute_m`, whose rows are those of the table."""
-    body = renderer.render(model, SCOPE)
+def compute_function(
+    model: Model, renderer: Renderer, schema: str = "hl", relation: str | None = None
+) -> str:
+    """Makes `hl.compute_m`, whose rows are those of the table.
+
+    Args:
+        model: which.
+        renderer: of the project.
+        schema: where it is made.
+        relation: what it reads instead of the stream's table.
+    """
+    body = renderer.render(model, SCOPE._replace(relation=relation))
     return (
-        f"create or replace function hl.compute_{model.name}(device text, from_time timestamptz, to_time timestamptz)\n"
+        f"create or replace function {schema}.compute_{model.name}(\n"
+        "    device text, from_time timestamptz, to_time timestamptz)\n"
         f"returns setof materialized.{model.name} language sql stable {PLANNED_ONCE} as $model$\n"
         f"select computed.*, hl.bucket_end('{model.bucket}', computed.bucket), null::bigint\n"
         f"from (\n{body}\n) as computed\n$model$"
     )
 
 
-def events_function(model: Model, stream: Stream, renderer: Renderer) -> str:
+def events_function(
+    model: Model, stream: Stream, renderer: Renderer, schema: str = "hl", relation: str | None = None
+) -> str:
     """Makes `hl.events_m`: what the counters of a stream did that a person should see."""
-    body = renderer.render_events(model, stream, SCOPE)
+    body = renderer.render_events(model, stream, SCOPE._replace(relation=relation))
     return (
-        f"create or replace function hl.events_{model.name}(device text, from_time timestamptz, to_time timestamptz)\n"
+        f"create or replace function {schema}.events_{model.name}(\n"
+        "    device text, from_time timestamptz, to_time timestamptz)\n"
         "returns table (field text, at timestamptz, before_at timestamptz, before float8, after float8, moved float8)\n"
         f"language sql stable as $model$\n{body}\n$model$"
     )
@@ -179,6 +192,10 @@ declare
     devices text[];
     nears timestamptz[];
 begin
+    -- Who moves readings between table and archive changes none.
+    if current_setting('hl.unmarked', true) = 'on' then
+        return null;
+    end if;
     select min(timestamp), max(timestamp) into first_of_all, last_of_all from changed;
     if first_of_all is null then
         return null;
@@ -239,23 +256,29 @@ begin
         ) as g
         join unnest(devices, nears) as known (device_id, at) on known.device_id = g.device_id
     ), reach as (
-        select device_id, greatest(prev_at, first_at - interval '31 days') as from_at,
+        select device_id, first_at, last_at, greatest(prev_at, first_at - interval '31 days') as from_at,
             least(next_at, last_at + interval '31 days') as to_at
         from near
         union all
-        select device_id, prev_at, least(prev_at + interval '{stream.max_gap_s} seconds', first_at)
+        select device_id, first_at, last_at, prev_at, least(prev_at + interval '{stream.max_gap_s} seconds', first_at)
         from near where prev_at < first_at - interval '31 days'
         union all
-        select device_id, greatest(prev_at, next_at - interval '31 days'), next_at
+        select device_id, first_at, last_at, greatest(prev_at, next_at - interval '31 days'), next_at
         from near where next_at > last_at + interval '31 days'
     )
     select distinct m.model, hours.device_id, hours.hour
     from (
-        select device_id, generate_series(
+        select device_id, first_at, last_at, generate_series(
             date_bin('1 hour', from_at, 'epoch'), date_bin('1 hour', to_at, 'epoch'), interval '1 hour') as hour
         from reach
     ) as hours
     cross join (values {names}) as m (model)
+    cross join (
+        select coalesce((select floor from hl.floors where table_name = '{stream.table}'), '-infinity') as floor
+    ) as f
+    -- Of a reading that came late for a dropped time, its own hour: whoever absorbs it knows its neighbours.
+    where hours.last_at >= date_trunc('day', f.floor, 'UTC') or hours.hour > f.floor - interval '1 hour'
+        or hours.hour between date_bin('1 hour', hours.first_at, 'epoch') and hours.last_at
     order by m.model, hours.device_id, hours.hour
     -- Locks an existing mark without changing it: see hl.mark.
     on conflict (model, device_id, bucket) do update set since = excluded.since where false;

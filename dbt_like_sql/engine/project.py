@@ -56,6 +56,24 @@ class Project:
         """The stream whose readings a model reads directly."""
         return self.streams[model.sources[0]] if model.sources else None
 
+    def base_of(self, model: Model) -> Stream | None:
+        """The stream whose readings a model is made from in the end; None if it is made from anything else."""
+        while not model.sources:
+            if not model.refs:
+                return None
+            model = self.models[model.refs[0]]
+        return self.stream_of(model)
+
+    def all_above(self, names: Iterable[str]) -> list[Model]:
+        """The continuous aggregates that are computed from any of these, directly or not, upstream first."""
+        found = set(names)
+        above = []
+        for model in self.aggregates():
+            if found & set(model.refs):
+                found.add(model.name)
+                above.append(model)
+        return above
+
     def over_readings(self, stream: Stream) -> list[str]:
         """The names of the continuous aggregates that read a stream directly: those that its changes mark."""
         return [model.name for model in self.aggregates() if stream.name in model.sources]

@@ -2,7 +2,7 @@
 
 1. Marks of closed buckets are deleted, as many as asked for, newest first. A mark that a writer holds is left for the
    next time; a writer that comes now waits until the end of this transaction and marks anew. A mark below the floor
-   goes with them and is answered by nothing: what it stood for can no longer be computed.
+   waits for whoever absorbs late readings into the archive.
 2. The buckets are computed from what is committed by then, so everything that those marks stood for is in it.
 3. The rows are swapped, and the buckets above are marked in their turn.
 """
@@ -16,6 +16,7 @@ import structlog
 
 from dbt_like_sql.engine.database import Database
 from dbt_like_sql.engine.deploy import columns_of
+from dbt_like_sql.engine.floors import floor_below, share_floors
 from dbt_like_sql.engine.model import Model
 from dbt_like_sql.engine.project import Project
 
@@ -32,7 +33,7 @@ TAKE = """
 -- take: marks of a model's closed buckets, which this transaction answers for from now on
 delete from hl.dirty as d using (
     select device_id, bucket from hl.dirty
-    where model = %(model)s and bucket >= %(start)s and bucket < %(end)s
+    where model = %(model)s and bucket >= %(floor)s and bucket >= %(start)s and bucket < %(end)s
       and hl.bucket_end(%(grain)s, hl.bucket_start(%(grain)s, bucket + interval '59 minutes 59 seconds')) <= now()
     order by bucket desc, device_id limit %(limit)s for update skip locked
 ) as taken
@@ -49,10 +50,6 @@ from (
 ) as found
 where bucket >= %(floor)s
 order by 1, 2
-"""
-FLOOR = """
--- floor: where what a model is computed from begins
-select coalesce((select floor from hl.floors where table_name = %(table_name)s), '-infinity'::timestamptz)::text
 """
 BEGIN = """
 -- begin: a refresh, which its rows will name
@@ -79,7 +76,7 @@ insert into materialized.{model} ({columns})
 select {computed}, %(refresh_id)s
 from unnest(%(devices)s::text[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
     as run (device_id, start_at, end_at)
-cross join lateral hl.compute_{model}(run.device_id, run.start_at, run.end_at) as c
+cross join lateral {schema}.compute_{model}(run.device_id, run.start_at, run.end_at) as c
 on conflict (device_id, bucket) do update set ({columns}) = row({excluded})
 returning device_id, bucket, bucket_end, {any_events}
 """
@@ -106,7 +103,7 @@ select %(stream)s, c.field, run.device_id, c.at, c.before_at, c.before, c.after,
        case when c.after < c.before then 'reset' else 'jump' end, c.moved
 from unnest(%(devices)s::text[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
     as run (device_id, start_at, end_at)
-cross join lateral hl.events_{model}(run.device_id, run.start_at, run.end_at) as c
+cross join lateral {schema}.events_{model}(run.device_id, run.start_at, run.end_at) as c
 where c.at >= run.start_at and c.at < run.end_at
 on conflict (stream, field, device_id, at) do update
 set before_at = excluded.before_at, before = excluded.before, after = excluded.after, kind = excluded.kind
@@ -208,16 +205,18 @@ class Refresher:
         is marked anew.
         """
         began = time.perf_counter()
-        values = {"model": model.name, "grain": model.bucket, "start": start, "end": end}
         with self._db.transaction():
-            self._db.rows(ALONE, values)
-            values["floor"] = self._floor(model)
+            # Nobody raises the floor and drops what is below it while we compute from it.
+            share_floors(self._db, self._project, model)
+            self._db.rows(ALONE, {"model": model.name})
+            floor = floor_below(self._db, self._project, model)
+            values = {"model": model.name, "grain": model.bucket, "floor": floor, "start": start, "end": end}
             marks = self._db.rows(TAKE, {**values, "limit": limit})
             if not marks:
                 return Refreshed(model.name, 0, 0, 0.0)
             devices, times = [mark[0] for mark in marks], [mark[1] for mark in marks]
             found = self._db.rows(BUCKETS, {**values, "devices": devices, "marks": times})
-            refresh_id = self._swap(model, [Bucket(*row) for row in found])
+            refresh_id = self.swap(model, [Bucket(*row) for row in found])
             duration_ms = (time.perf_counter() - began) * 1000
             done = Refreshed(model.name, len(marks), len(found), duration_ms, refresh_id)
             self._db.rows(
@@ -232,7 +231,17 @@ class Refresher:
         log.info("buckets_refreshed", **done._asdict())
         return done
 
-    def _swap(self, model: Model, buckets: list[Bucket]) -> int:
+    def swap(self, model: Model, buckets: list[Bucket], schema: str = "hl") -> int:
+        """Computes buckets, puts them in place of those that were materialized, and marks what is above them.
+
+        Args:
+            model: a continuous aggregate.
+            buckets: by device and start.
+            schema: of the functions that compute them.
+
+        Returns:
+            Id of the refresh that the rows name. The caller's transaction is around it.
+        """
         db = self._db
         stream = self._project.stream_of(model)
         group = stream.consumer_group if stream else None
@@ -253,15 +262,20 @@ class Refresher:
         if unit is not None:
             db.rows(ENSURE_PARTITIONS, {"model": model.name, "unit": unit, "buckets": keys["buckets"]})
         db.rows(REMOVE.format(model=model.name), keys)
-        computed = db.rows(self._compute(model), {**spans, "refresh_id": refresh_id})
+        computed = db.rows(self._compute(model, schema), {**spans, "refresh_id": refresh_id})
         if stream is not None and stream.counters:
-            self._note_events(model, stream.name, spans, computed)
+            self._note_events(model, stream.name, spans, computed, schema)
         for above in self._project.above(model.name):
             db.rows(CASCADE, {**keys, "model": above.name, "grain": above.bucket})
         return refresh_id
 
     def _note_events(
-        self, model: Model, stream: str, spans: Mapping[str, object], computed: list[tuple[object, ...]]
+        self,
+        model: Model,
+        stream: str,
+        spans: Mapping[str, object],
+        computed: list[tuple[object, ...]],
+        schema: str,
     ) -> None:
         self._db.rows(FORGET_EVENTS, {**spans, "stream": stream})
         found = [row for row in computed if row[3]]
@@ -272,13 +286,14 @@ class Refresher:
                 "starts": [row[1] for row in found],
                 "ends": [row[2] for row in found],
             }
-            self._db.rows(NOTE_EVENTS.format(model=model.name), values)
+            self._db.rows(NOTE_EVENTS.format(model=model.name, schema=schema), values)
 
-    def _compute(self, model: Model) -> str:
+    def _compute(self, model: Model, schema: str) -> str:
         columns = [name for name in self._columns_of(model) if name != "refresh_id"]
         events = [name for name in columns if name.endswith("_events")] if model.sources else []
         return COMPUTE.format(
             model=model.name,
+            schema=schema,
             columns=", ".join((*columns, "refresh_id")),
             computed=", ".join(f"c.{name}" for name in columns),
             excluded=", ".join(f"excluded.{name}" for name in (*columns, "refresh_id")),
@@ -289,8 +304,3 @@ class Refresher:
         if model.name not in self._columns:
             self._columns[model.name] = columns_of(self._db, f"materialized.{model.name}")
         return self._columns[model.name]
-
-    def _floor(self, model: Model) -> str:
-        stream = self._project.stream_of(model)
-        table_name = stream.table if stream else model.refs[0]
-        return str(self._db.rows(FLOOR, {"table_name": table_name})[0][0])

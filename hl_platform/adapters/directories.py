@@ -22,5 +22,11 @@ def spool_directory(settings: Settings, service: str) -> Path:
     return (_absolute(own) if own else data_directory(settings) / "spool") / service
 
 
+def archive_directory(settings: Settings) -> Path:
+    """The archive of readings; touches nothing."""
+    own = settings.archive.dir
+    return _absolute(own) if own else data_directory(settings) / "archive"
+
+
 def _absolute(path: str) -> Path:
     return Path(path).expanduser().absolute()

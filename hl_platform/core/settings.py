@@ -179,7 +179,7 @@ class SinkSettings(Section, frozen=True):
     ] = 20
     raw_retention_days: Annotated[
         PositiveInt,
-        Meta(description="Days that have a table partition each; older readings share one."),
+        Meta(description="Days for which readings stay in their table; older ones are archived."),
     ] = 90
     breaker_share: Annotated[
         float,
@@ -192,6 +192,29 @@ class SinkSettings(Section, frozen=True):
             ),
         ),
     ] = 0.5
+
+
+class ArchiveSettings(Section, frozen=True):
+    """Where readings go that are older than the raw retention."""
+
+    enabled: Annotated[
+        bool,
+        Meta(
+            description=(
+                "Archive readings older than HL_SINK__RAW_RETENTION_DAYS and drop them from their table. "
+                "Without it nothing is ever dropped."
+            )
+        ),
+    ] = True
+    dir: Annotated[
+        str | None,
+        Meta(
+            description=(
+                "Directory of the archive, on a disk that is backed up: what is in it is nowhere else. "
+                "Unset: `archive` in HL_DATA_DIR."
+            )
+        ),
+    ] = None
 
 
 class ServiceSettings(Section, frozen=True):
@@ -307,6 +330,7 @@ class Settings(Section, frozen=True):
     reading: ReadingSettings = msgspec.field(default_factory=ReadingSettings)
     bridge: BridgeSettings = msgspec.field(default_factory=BridgeSettings)
     sink: SinkSettings = msgspec.field(default_factory=SinkSettings)
+    archive: ArchiveSettings = msgspec.field(default_factory=ArchiveSettings)
     service: ServiceSettings = msgspec.field(default_factory=ServiceSettings)
     dagster: DagsterSettings = msgspec.field(default_factory=DagsterSettings)
     live: LiveSettings = msgspec.field(default_factory=LiveSettings)

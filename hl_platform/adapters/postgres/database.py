@@ -1,6 +1,6 @@
 """One connection for the engine of the SQL models."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -44,6 +44,21 @@ class SqlDatabase:
         """A block whose statements are committed together, or not at all."""
         with translated(), self._connected().transaction():
             yield
+
+    def copy_out(self, query: str) -> Iterator[bytes]:
+        """What a `COPY … TO STDOUT` sends, in portions."""
+        with translated(), self._connected().cursor() as cursor, cursor.copy(cast("Any", query)) as copy:
+            for portion in copy:
+                yield bytes(portion)
+
+    def copy_in(self, query: str, rows: Iterable[Sequence[object]]) -> int:
+        """Rows into a `COPY … FROM STDIN`; returns how many."""
+        n_rows = 0
+        with translated(), self._connected().cursor() as cursor, cursor.copy(cast("Any", query)) as copy:
+            for row in rows:
+                copy.write_row(row)
+                n_rows += 1
+        return n_rows
 
     def close(self) -> None:
         """Closes the connection; the next statement makes another."""

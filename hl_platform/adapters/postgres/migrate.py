@@ -217,8 +217,8 @@ def _partitions_ahead(conn: psycopg.Connection, stream: Stream) -> int:
 
 def _grant_read(conn: psycopg.Connection, role: str) -> None:
     for statement in (
-        "grant usage on schema public, hl, materialized to {}",
-        "grant select on all tables in schema public, hl, materialized to {}",
-        "alter default privileges in schema public, hl, materialized grant select on tables to {}",
+        "grant usage on schema public, hl, materialized, restored to {}",
+        "grant select on all tables in schema public, hl, materialized, restored to {}",
+        "alter default privileges in schema public, hl, materialized, restored grant select on tables to {}",
     ):
         conn.execute(sql.SQL(statement).format(sql.Identifier(role)))
