@@ -11,6 +11,7 @@ from dbt_like_sql.engine.objects import (
     events_function,
     mark_function,
     mark_triggers,
+    neighbour_functions,
     public_view,
     shape_of,
     zone_functions,
@@ -41,6 +42,11 @@ WITHOUT_TRIGGERS = """
 -- without_triggers: a table and its partitions, as far as changes of them are not marked
 select c.relname from pg_partition_tree(to_regclass(%(table)s)) as t join pg_class as c on c.oid = t.relid
 where (select count(*) from pg_trigger as g where g.tgrelid = c.oid and g.tgname like 'mark\\_%%') < 4
+"""
+PARTITIONS = """
+-- partitions: a table and all its partitions
+select relname from pg_class
+where oid = to_regclass(%(table)s) or oid in (select relid from pg_partition_tree(to_regclass(%(table)s)))
 """
 MARK_READINGS = """
 -- mark_readings: every hour that readings above the floor, or the steps between them, lie in
@@ -94,6 +100,8 @@ def deploy(db: Database, project: Project, timezone: str, version: str) -> list[
         for statement in zone_functions(timezone):
             db.rows(statement)
         for stream in project.streams.values():
+            for statement in neighbour_functions(stream):
+                db.rows(statement)
             db.rows(mark_function(stream, project.over_readings(stream)))
             _ensure_triggers(db, stream)
         deployed = {str(model): str(digest) for model, digest in db.rows(DEPLOYED)}
@@ -132,7 +140,8 @@ def _remake(db: Database, project: Project, model: Model, renderer: Renderer, *,
     if had_rows:
         for name in (f"view if exists hl.dirty_{model.name}", f"function if exists hl.compute_{model.name}"):
             db.rows(f"drop {name}")
-        db.rows(f"alter table materialized.{model.name} rename to {old}")
+        for (name,) in db.rows(PARTITIONS, {"table": f"materialized.{model.name}"}):
+            db.rows(f"alter table materialized.{name} rename to {name}_before")
     _make_table(db, model, renderer)
     db.rows(compute_function(model, renderer))
     if not model.is_aggregate:
