@@ -103,17 +103,11 @@ def test_a_year_of_days_is_one_run_and_computes_clean_buckets_anew(house: House)
     house.fill(LONG_AGO, LONG_AGO + timedelta(days=200), "6 hours")
     house.drain_all()
     house.execute("update materialized.energy_hourly set n_readings = 99")
-    result = house.materialize("2024-01-01", "2024-06-30")
+    result = house.materialize("2024-01-01", "2024-12-31")
     assert result.success
     keys = {event.partition for event in result.asset_materializations_for_node("postgres__energy_hourly")}
-    assert len(keys) == 182
-    assert (
-        house.value("select max(n_readings) from materialized.energy_hourly where bucket < '2024-06-30'") == 1
-    )
-    assert (
-        house.value("select max(n_readings) from materialized.energy_hourly where bucket > '2024-07-01'")
-        == 99
-    )
+    assert len(keys) == 366
+    assert house.value("select max(n_readings) from materialized.energy_hourly") == 1
 
 
 def test_a_materialization_says_what_was_done_by_which_version_and_of_which_offsets(house: House):
@@ -228,7 +222,10 @@ def test_an_audit_finds_and_repairs_a_changed_row(house: House):
             "update materialized.energy_daily set consumption_kwh = 1 where bucket < '2024-01-03'",
             "energy_daily",
         ),
-        ("insert into materialized.energy_hourly select 'ghost', bucket from materialized.energy_hourly", ""),
+        (
+            "insert into materialized.energy_hourly (device_id, bucket, n_readings) values ('ghost', '2024-01-02', 5)",
+            "energy_hourly",
+        ),
         ("update materialized.energy_yearly set power_kw_sum = -1", "energy_yearly"),
     ],
 )
@@ -239,7 +236,7 @@ def test_an_audit_sees(house: House, harm: str, model: str):
     house.execute(harm)
     wrong = {each.name for each in house.project.aggregates() if audit(house.db, house.project, each).n_wrong}
     assert set(clean) == {0}
-    assert model in (wrong or {""})
+    assert model in wrong
 
 
 def test_one_fresh_device_hides_no_dead_one(house: House):
