@@ -8,6 +8,7 @@
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple
@@ -138,13 +139,14 @@ class Run(NamedTuple):
 
 
 class Refreshed(NamedTuple):
-    """What a refresh did."""
+    """What a refresh did; `days` are the begins of the local days of its buckets, each with their number."""
 
     model: str
     n_marks: int
     n_buckets: int
     duration_ms: float
     refresh_id: int | None = None
+    days: tuple[tuple[datetime, int], ...] = ()
 
 
 def plan_runs(buckets: Iterable[Bucket]) -> list[Run]:
@@ -218,7 +220,8 @@ class Refresher:
             found = self._db.rows(BUCKETS, {**values, "devices": devices, "marks": times})
             refresh_id = self.swap(model, [Bucket(*row) for row in found])
             duration_ms = (time.perf_counter() - began) * 1000
-            done = Refreshed(model.name, len(marks), len(found), duration_ms, refresh_id)
+            days = tuple(Counter(row[3] for row in found).items())
+            done = Refreshed(model.name, len(marks), len(found), duration_ms, refresh_id, days)
             self._db.rows(
                 END,
                 {
@@ -228,7 +231,7 @@ class Refresher:
                     "n_buckets": done.n_buckets,
                 },
             )
-        log.info("buckets_refreshed", **done._asdict())
+        log.info("buckets_refreshed", **{**done._asdict(), "days": len(done.days)})
         return done
 
     def swap(self, model: Model, buckets: list[Bucket], schema: str = "hl") -> int:

@@ -104,7 +104,7 @@ def render_dagster_yaml(home: Path, n_services: int) -> str:
         n_services: how many services are kept alive.
     """
     # Two more for the sensors that do not watch.
-    return DAGSTER_YAML.format(url_variable=URL_VARIABLE, home=home, n_sensor_threads=n_services + 2)
+    return DAGSTER_YAML.format(url_variable=URL_VARIABLE, home=home, n_sensor_threads=n_services + 4)
 
 
 def render_workspace_yaml(host: str, port: int) -> str:

@@ -117,7 +117,7 @@ def test_instance_sends_nothing_to_the_internet() -> None:
 
 
 def test_every_service_has_a_sensor_thread() -> None:
-    assert yaml.safe_load(render_dagster_yaml(Path("/d"), 4))["sensors"]["num_workers"] == 6
+    assert yaml.safe_load(render_dagster_yaml(Path("/d"), 4))["sensors"]["num_workers"] == 8
 
 
 @pytest.mark.parametrize(

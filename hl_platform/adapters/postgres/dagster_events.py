@@ -13,20 +13,20 @@ log = structlog.get_logger()
 # Small enough that a batch holds its locks for well under a second.
 BATCH_ROWS = 5_000
 
-# The newest event of its kind stays, since the page shows it; one of an asset's partition stays, since it is
-# what makes the partition count as materialized. An answer to a check goes with its record below.
+# The newest event of its kind stays, since the page shows it; so does the newest of an asset's partition, since it
+# is what makes the partition count as materialized. An answer to a check goes with its record below.
 FORGET_EVENTS = """
 -- forget_events: one batch of old events without a run, and their tags
 with doomed as (
     select id from event_logs as old
-    where run_id = '' and partition is null
-      and "timestamp" < timezone('utc', now()) - make_interval(days => %(days)s)
+    where run_id = '' and "timestamp" < timezone('utc', now()) - make_interval(days => %(days)s)
       and case when dagster_event_type = 'ASSET_CHECK_EVALUATION' then
               not exists (select from asset_check_executions where evaluation_event_storage_id = old.id)
           else
               exists (select from event_logs as newer
                       where newer.asset_key = old.asset_key
-                        and newer.dagster_event_type = old.dagster_event_type and newer.id > old.id)
+                        and newer.dagster_event_type = old.dagster_event_type and newer.id > old.id
+                        and (old.partition is null or newer.partition = old.partition))
           end
     limit %(limit)s
 ), tags as (
