@@ -15,6 +15,7 @@ COMMANDS = {
     "status": "hl_platform.stack.status",
     "logs": "hl_platform.stack.logs",
     "dlq": "hl_platform.stack.dlq",
+    "tariff": "hl_platform.stack.tariffs",
     "psql": "hl_platform.stack.database",
     "simulate": "hl_platform.simulator.command",
     "migrate": "hl_platform.stack.database",

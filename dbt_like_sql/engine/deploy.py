@@ -102,11 +102,12 @@ def deploy(db: Database, project: Project, timezone: str, version: str) -> list[
             db.rows(mark_function(stream, project.over_readings(stream)))
             _ensure_triggers(db, stream)
         deployed = {str(model): str(digest) for model, digest in db.rows(DEPLOYED)}
-        changed = [
-            model
-            for model in project.models.values()
-            if deployed.get(model.name) != digest_of(model, renderer, timezone)
-        ]
+        changed: list[Model] = []
+        for model in project.models.values():
+            # A plain view holds on to the views that it reads, and has to be made anew with them.
+            held = model.materialization == "view" and any(read.name in model.refs for read in changed)
+            if held or deployed.get(model.name) != digest_of(model, renderer, timezone):
+                changed.append(model)
         # From the top down, since what is above reads what is below.
         for model in reversed(changed):
             db.rows(f"drop view if exists public.{model.name}")

@@ -13,6 +13,7 @@ from litestar.params import FromPath
 from hl_live.params import DEVICES, LIMIT, check_range, operation_of, range_params, read_params
 from hl_live.problems import PROBLEMS, UnknownStreamError
 from hl_live.routes.buckets import bucket_routes
+from hl_live.routes.cost import cost_route
 from hl_live.schemas import StreamsAnswer, StreamShapes, describe_streams
 from hl_live.service import LiveService
 from hl_platform.core.streams import Stream
@@ -48,6 +49,8 @@ def _unknown_stream_route(live: LiveService) -> HTTPRouteHandler:
 def _stream_router(live: LiveService, stream: Stream) -> Router:
     shapes = StreamShapes(stream)
     handlers = [_latest_route(live, shapes), _raw_route(live, shapes), *bucket_routes(live, stream)]
+    if stream.name == "energy":
+        handlers.append(cost_route(live))
     return Router(f"/{stream.name}", route_handlers=handlers, tags=[stream.name])
 
 

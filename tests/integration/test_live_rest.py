@@ -208,6 +208,28 @@ def test_a_stream_of_states_has_buckets(live: LiveProcess, device: str) -> None:
     assert (bucket["compressor_running_true_s"], bucket["compressor_running_starts"]) == (300, 0)
 
 
+def test_the_cost_is_told_by_hour_day_and_month(live: LiveProcess, device: str) -> None:
+    live.store(device, *((at(minute), 100 + minute / 60, 1.0) for minute in range(0, 241, 5)))
+    live.execute(
+        "insert into hl.tariffs (name, device_id, valid_from, kind, price_per_kwh, currency, standing_charge_per_day) "
+        "values ('home', %s, '2020-01-01', 'flat', 0.5, 'EUR', 0.25)",
+        device,
+    )
+    costs = {
+        per: ask(live, "cost", "2026-01-01", "2026-02-01", device, per=per)["buckets"]
+        for per in ("hour", "day", "month")
+    }
+    assert sum(bucket["cost"] for bucket in costs["hour"]) == pytest.approx(2.0)
+    # From 21:30 to 01:30 in India.
+    assert [bucket["cost"] for bucket in costs["day"]] == [
+        pytest.approx(1.25 + 0.25),
+        pytest.approx(0.75 + 0.25),
+    ]
+    [month] = costs["month"]
+    assert (month["currency"], month["n_hours_without_price"]) == ("EUR", 0)
+    assert (month["cost"], month["standing_charge"]) == (pytest.approx(2.5), 0.5)
+
+
 def test_latest_holds_what_the_sink_stored_after_the_start(
     postgres: EmbeddedPostgres, kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:

@@ -99,6 +99,7 @@ def test_the_pipeline_without_a_database_is_a_503(client: Client) -> None:
         ("/api/v1/energy/daily?start=2026-01-03&end=2026-01-31&fields=power_kw_area", "fields"),
         ("/api/v1/energy/daily?start=2026-01-03&end=2026-01-31&fill=true", "fill"),
         ("/api/v1/energy/daily?start=2026-01-03&end=2026-01-31&after=meter1", "after"),
+        ("/api/v1/energy/cost?start=2026-01-03&end=2026-01-31&per=year", "per"),
         ("/api/v1/energy/series?start=2026-01-03&end=2026-01-31&points=0", "points"),
         ("/api/v1/streams?x=1", "x"),
         ("/api/v1/dead-letters?stream=gas", "stream"),
