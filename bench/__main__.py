@@ -1,10 +1,10 @@
-"""`python -m bench [delay|footprint|load|kills|garbage|asgi]`; without one, the first three on the running stack."""
+"""`python -m bench [delay|footprint|load|kills|garbage|asgi|api]`; alone, the first three on the running stack."""
 
 import argparse
 import sys
 from types import ModuleType
 
-from bench import asgi, delay, footprint, garbage, kills, load
+from bench import api, asgi, delay, footprint, garbage, kills, load
 from hl_platform.core.errors import HlError
 
 PARTS: dict[str, ModuleType] = {
@@ -14,6 +14,7 @@ PARTS: dict[str, ModuleType] = {
     "kills": kills,
     "garbage": garbage,
     "asgi": asgi,
+    "api": api,
 }
 # What `make bench` runs; the load comes last, so that the others see the stack at its normal rate.
 ON_THE_STACK = ("delay", "footprint", "load")
