@@ -7,10 +7,10 @@ BIN := .venv/bin
 # Further arguments of the command behind a target: make test ARGS="-k bridge".
 ARGS ?=
 
-.PHONY: help up test test-slow check chaos bench docs lock page env env-dev
+.PHONY: help up test test-slow check chaos bench bench-aggregates docs lock page env env-dev
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: env page ## Install what is needed, start everything, stop it on Ctrl-C
 	@exec $(BIN)/hl up $(ARGS)
@@ -35,6 +35,9 @@ chaos: env-dev ## Run the fault matrix on servers of its own: make chaos ARGS="-
 
 bench: env-dev ## Measure the running stack: make bench ARGS=delay
 	@exec $(BIN)/python -m bench $(ARGS)
+
+bench-aggregates: env-dev ## Measure the aggregates on a PostgreSQL of their own: ARGS="--sets home --scale 0.1"
+	@exec $(BIN)/python -m bench aggregates $(ARGS)
 
 docs: env-dev ## Write the pages of docs/ that are made from the code
 	@$(BIN)/python docs/generate.py

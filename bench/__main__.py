@@ -1,10 +1,10 @@
-"""`python -m bench [delay|footprint|load|kills|garbage|asgi|api]`; alone, the first three on the running stack."""
+"""`python -m bench [PART]`; without one, delay, footprint and load on the running stack."""
 
 import argparse
 import sys
 from types import ModuleType
 
-from bench import api, asgi, delay, footprint, garbage, kills, load
+from bench import aggregates, api, asgi, delay, footprint, garbage, kills, load
 from hl_platform.core.errors import HlError
 
 PARTS: dict[str, ModuleType] = {
@@ -13,6 +13,7 @@ PARTS: dict[str, ModuleType] = {
     "load": load,
     "kills": kills,
     "garbage": garbage,
+    "aggregates": aggregates,
     "asgi": asgi,
     "api": api,
 }

@@ -1,6 +1,7 @@
 """The `hl` command. Each subcommand is imported when it is used, so that `hl status` does not wait for `hl up`."""
 
 import importlib
+import keyword
 from typing import Any
 
 import click
@@ -15,6 +16,7 @@ COMMANDS = {
     "status": "hl_platform.stack.status",
     "logs": "hl_platform.stack.logs",
     "dlq": "hl_platform.stack.dlq",
+    "import": "hl_platform.stack.importing",
     "tariff": "hl_platform.stack.tariffs",
     "psql": "hl_platform.stack.database",
     "simulate": "hl_platform.simulator.command",
@@ -31,10 +33,11 @@ class HlGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The subcommand of that name: a function of that name in its module."""
+        """The subcommand of that name: a function of that name in its module, `import_` for `import`."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
+        function = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name]), function)
         return command
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature

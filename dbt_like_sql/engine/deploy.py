@@ -11,6 +11,7 @@ from dbt_like_sql.engine.objects import (
     events_function,
     mark_function,
     mark_triggers,
+    neighbour_functions,
     public_view,
     shape_of,
     zone_functions,
@@ -99,6 +100,8 @@ def deploy(db: Database, project: Project, timezone: str, version: str) -> list[
         for statement in zone_functions(timezone):
             db.rows(statement)
         for stream in project.streams.values():
+            for statement in neighbour_functions(stream):
+                db.rows(statement)
             db.rows(mark_function(stream, project.over_readings(stream)))
             _ensure_triggers(db, stream)
         deployed = {str(model): str(digest) for model, digest in db.rows(DEPLOYED)}

@@ -98,53 +98,109 @@ def public_view(model: Model, columns: Sequence[str]) -> str:
     )
 
 
+def neighbour_functions(stream: Stream) -> list[str]:
+    """Makes `hl.before_<table>` and `hl.after_<table>`: the reading of a device before a time, and from it on.
+
+    As functions of their own they touch only the table partitions that they need, and look beyond a day only for a
+    device that was silent for one.
+    """
+    table = f"public.{stream.table}"
+    return [
+        f"""\
+create or replace function hl.{name}_{stream.table}(device text, at timestamptz) returns {table}
+language plpgsql stable set plan_cache_mode = force_generic_plan as $found$
+declare
+    found_row {table};
+begin
+    select * into found_row from {table} as t
+    where t.device_id = device and t.timestamp {beyond} at and t.timestamp {within} at {sign} interval '1 day'
+    order by t.timestamp {order} limit 1;
+    if not found then
+        select * into found_row from {table} as t
+        where t.device_id = device and t.timestamp {far} at {sign} interval '1 day'
+        order by t.timestamp {order} limit 1;
+    end if;
+    return found_row;
+end
+$found$"""
+        for name, beyond, within, far, sign, order in (
+            ("before", "<", ">=", "<", "-", "desc"),
+            ("after", ">=", "<", ">=", "+", "asc"),
+        )
+    ]
+
+
 def mark_function(stream: Stream, models: Sequence[str]) -> str:
     """Makes the trigger function that marks what a change of readings makes dirty.
 
     A reading lies in one hour, but the steps from the one before it and to the one behind it reach into others: as
-    far as max_gap_s behind the one before, and 31 days before the one behind.
+    far as max_gap_s behind the one before, and 31 days before the one behind. Where finding these exactly would cost
+    more than computing a bucket too many, more is marked: behind a live reading everything until now.
     """
     table = f"public.{stream.table}"
     names = ", ".join(f"('{name}')" for name in models)
     return f"""\
 create or replace function hl.mark_{stream.table}() returns trigger language plpgsql as $mark$
+declare
+    first_of_all timestamptz;
+    last_of_all timestamptz;
 begin
-    insert into hl.dirty (model, device_id, bucket)
-    select distinct m.model, g.device_id, hour
-    from (
-        select device_id, min(timestamp) as first_at, max(timestamp) as last_at
-        from changed group by device_id, date_bin('1 hour', timestamp, 'epoch')
-    ) as g
-    cross join lateral (
-        select
-            coalesce(
-                (select max(timestamp) from {table} where device_id = g.device_id and timestamp < g.first_at
-                     and timestamp >= g.first_at - interval '1 day'),
-                (select max(timestamp) from {table} where device_id = g.device_id
-                     and timestamp < g.first_at - interval '1 day'),
-                g.first_at) as prev_at,
-            coalesce(
-                (select min(timestamp) from {table} where device_id = g.device_id and timestamp > g.last_at
-                     and timestamp <= g.last_at + interval '1 day'),
-                (select min(timestamp) from {table} where device_id = g.device_id
-                     and timestamp > g.last_at + interval '1 day'),
-                g.last_at) as next_at
-    ) as near
-    cross join lateral (
-        select greatest(prev_at, first_at - interval '31 days') as from_at,
-            least(next_at, last_at + interval '31 days') as to_at
-        union all
-        select prev_at, least(prev_at + interval '{stream.max_gap_s} seconds', first_at)
-        where prev_at < first_at - interval '31 days'
-        union all
-        select greatest(prev_at, next_at - interval '31 days'), next_at where next_at > last_at + interval '31 days'
-    ) as reach
-    cross join lateral generate_series(
-        date_bin('1 hour', reach.from_at, 'epoch'), date_bin('1 hour', reach.to_at, 'epoch'), interval '1 hour') as hour
-    cross join (values {names}) as m (model)
-    order by m.model, g.device_id, hour
-    -- Locks an existing mark without changing it: see hl.mark.
-    on conflict (model, device_id, bucket) do update set since = excluded.since where false;
+    select min(timestamp), max(timestamp) into first_of_all, last_of_all from changed;
+    if first_of_all is null then
+        return null;
+    end if;
+    -- With the range written into its text, the look-up touches only the table partitions of that range.
+    execute format($query$
+        insert into hl.dirty (model, device_id, bucket)
+        with near as materialized (
+            select device_id, first_at, last_at,
+                case
+                    when before_at > first_at - interval '1 hour' then before_at
+                    else coalesce(
+                        (select max(t.timestamp) from {table} as t
+                         where t.device_id = g.device_id and t.timestamp < g.first_at
+                             and t.timestamp >= g.first_at - interval '1 hour'
+                             and t.timestamp >= %1$L and t.timestamp < %2$L),
+                        (hl.before_{stream.table}(g.device_id, g.first_at - interval '1 hour')).timestamp,
+                        first_at)
+                end as prev_at,
+                case
+                    when behind_at < last_at + interval '1 hour' then behind_at
+                    when last_at > now() - interval '1 hour' then greatest(last_at, now())
+                    else coalesce(
+                        (hl.after_{stream.table}(g.device_id, g.last_at + interval '1 microsecond')).timestamp, last_at)
+                end as next_at
+            from (
+                select device_id, first_at, last_at,
+                    lag(last_at) over device as before_at, lead(first_at) over device as behind_at
+                from (
+                    select device_id, min(timestamp) as first_at, max(timestamp) as last_at
+                    from changed group by device_id, date_bin('1 hour', timestamp, 'epoch')
+                ) as hours
+                window device as (partition by device_id order by first_at)
+            ) as g
+        ), reach as (
+            select device_id, greatest(prev_at, first_at - interval '31 days') as from_at,
+                least(next_at, last_at + interval '31 days') as to_at
+            from near
+            union all
+            select device_id, prev_at, least(prev_at + interval '{stream.max_gap_s} seconds', first_at)
+            from near where prev_at < first_at - interval '31 days'
+            union all
+            select device_id, greatest(prev_at, next_at - interval '31 days'), next_at
+            from near where next_at > last_at + interval '31 days'
+        )
+        select distinct m.model, hours.device_id, hours.hour
+        from (
+            select device_id, generate_series(
+                date_bin('1 hour', from_at, 'epoch'), date_bin('1 hour', to_at, 'epoch'), interval '1 hour') as hour
+            from reach
+        ) as hours
+        cross join (values {names}) as m (model)
+        order by m.model, hours.device_id, hours.hour
+        -- Locks an existing mark without changing it: see hl.mark.
+        on conflict (model, device_id, bucket) do update set since = excluded.since where false
+    $query$, first_of_all - interval '1 hour', last_of_all);
     return null;
 end
 $mark$"""

@@ -36,8 +36,9 @@ coalesce(sum(moved_{{ name }}), 0) as {{ moved }},
 {# Whether a counter did something in a step that a person should see: fell, beyond its jitter, or jumped. #}
 {% macro event(f) -%}
 (next_{{ f.name }} < held_{{ f.name }} * (1 - {{ f.jitter_share }})
-        {%- if f.max_rate_per_hour %} or next_{{ f.name }} - held_{{ f.name }}
-            > {{ f.max_rate_per_hour }} * greatest(date_part('epoch', next_at - step_at) / 3600, 1){% endif %})
+        {%- if f.max_rate_per_hour %} or next_{{ f.name }} - held_{{ f.name }} > {{ f.max_rate_per_hour }}
+            and next_{{ f.name }} - held_{{ f.name }}
+                > {{ f.max_rate_per_hour }} * date_part('epoch', next_at - step_at) / 3600{% endif %})
 {%- endmacro %}
 
 {% macro state(name) -%}

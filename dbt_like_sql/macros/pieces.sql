@@ -26,12 +26,8 @@ two look-ups for each border.
             select generate_series({{ scope.start }}, {{ scope.end }} - interval '1 microsecond', {{ scope.step }}) as border
             union all select {{ scope.end }}
         ) as borders
-        left join lateral (
-            {{ _nearest(stream, '<', '>=', '-', 'desc') | indent(12) }}
-        ) as p on true
-        left join lateral (
-            {{ _nearest(stream, '>=', '<', '+', 'asc') | indent(12) }}
-        ) as n on true
+        left join lateral {{ _nearest(stream, 'before', '<', 'desc') }} as p on true
+        left join lateral {{ _nearest(stream, 'after', '>=', 'asc') }} as n on true
         where p.timestamp is not null or n.timestamp is not null
     ), steps as (
         select
@@ -83,16 +79,14 @@ two look-ups for each border.
 ) as pieces
 {%- endmacro %}
 
-{# The nearest reading before or behind a border. Within a day of it nearly always, which spares looking everywhere. #}
-{% macro _nearest(stream, beyond, within, sign, order) -%}
-(select timestamp{% for f in stream.fields %}, {{ f.name }}{% endfor %} from {{ scope.relation }}
- where device_id = {{ scope.device }} and timestamp {{ beyond }} border and timestamp {{ within }} border {{ sign }} interval '1 day'
- order by timestamp {{ order }} limit 1)
-union all
-(select timestamp{% for f in stream.fields %}, {{ f.name }}{% endfor %} from {{ scope.relation }}
- where device_id = {{ scope.device }} and timestamp {{ '<' if sign == '-' else '>=' }} border {{ sign }} interval '1 day'
- order by timestamp {{ order }} limit 1)
-limit 1
+{# The nearest reading before a border, or from it on. #}
+{% macro _nearest(stream, side, beyond, order) -%}
+{% if scope.relation == 'public.' ~ stream.table -%}
+hl.{{ side }}_{{ stream.table }}({{ scope.device }}, border)
+{%- else -%}
+(select * from {{ scope.relation }} where device_id = {{ scope.device }} and timestamp {{ beyond }} border
+         order by timestamp {{ order }} limit 1)
+{%- endif %}
 {%- endmacro %}
 
 {# What a counter moved in a whole step. Only a step that looks wrong takes the way through hl.moved. #}

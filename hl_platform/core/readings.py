@@ -15,6 +15,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from hl_platform.core.coverage import NO_BRIDGE
 from hl_platform.core.errors import PoisonRecordError
 from hl_platform.core.settings import ReadingSettings
 from hl_platform.core.streams import INTEGER_RANGES, Field, Stream
@@ -34,6 +35,8 @@ LIVE_FROM = timedelta(seconds=-1)
 LIVE_WITHIN = timedelta(seconds=10)
 # What the bridge adds to a payload; a device's own key of that name is kept under a trailing underscore.
 ADDED_BY_BRIDGE = ("device_id", "received_at", "source")
+# In the headers of a record that a person imported: the name of the file.
+IMPORT_OF = "hl.import"
 # No device nests this deep, and encoders and PostgreSQL have limits of their own somewhere above.
 MAX_DEPTH = 32
 # An integer of more digits is beyond what a double can hold, and so beyond most that read JSON.
@@ -48,6 +51,15 @@ class Source(msgspec.Struct, frozen=True):
     qos: int
     retained: bool
     bridge: str
+
+
+# Of a reading that no bridge received: the accounts count it as another program's.
+OF_AN_IMPORT = Source("", 0, retained=False, bridge="")
+
+
+class _Received(msgspec.Struct, frozen=True):
+    # A class, because msgspec looks at one only once, and at any other type for every value.
+    received_at: Annotated[datetime, Meta(tz=True)]
 
 
 class Reading(NamedTuple):
@@ -102,18 +114,28 @@ class ReadingDecoder:
             The device id, which is the record's key, and the record's value: the same flat JSON plus
             `device_id`, `received_at` and `source`.
         """
-        if len(payload) > self._rules.max_payload_bytes:
-            raise PoisonRecordError(
-                "too_large", f"{len(payload)} bytes; {self._rules.max_payload_bytes} are allowed"
-            )
-        raw = self._parse(payload)
+        raw = self._parse_limited(payload)
         device_id = self._device_id_of(raw, source.mqtt_topic)
         self._convert(raw, received_at)
-        self._make_room(raw, device_id)
-        raw["device_id"] = device_id
-        raw["received_at"] = received_at
-        raw["source"] = source
-        return device_id, msgspec.json.encode(raw)
+        return device_id, self._enrich(raw, device_id, received_at, source)
+
+    def encode_import(self, payload: bytes, device_id: str, now: datetime, *, overwrite: bool) -> bytes:
+        """Validates a reading of a person's file and makes the Kafka record's value, as of a device's payload.
+
+        Its `received_at` is the earliest at which a bridge would have believed it, so that nothing that a bridge
+        received is changed by it; see decision 13.
+
+        Args:
+            payload: JSON object as the device would have sent it.
+            device_id: the record's key.
+            now: when the import began, aware.
+            overwrite: whether it goes before what was received until now: `received_at` is `now` then.
+        """
+        raw = self._parse_limited(payload)
+        _check_device_id(device_id)
+        timestamp, _ = self._convert(raw, now)
+        received_at = now if overwrite else timestamp - self._max_ahead
+        return self._enrich(raw, device_id, received_at, OF_AN_IMPORT)
 
     def decode_record(self, value: bytes, key: str | None, kafka_time: datetime) -> Reading:
         """Validates a Kafka record.
@@ -123,11 +145,27 @@ class ReadingDecoder:
             key: its key, the device where the value names none.
             kafka_time: its Kafka timestamp, taken as received_at where the value has none.
         """
+        return self.decode_attributed(value, key, kafka_time)[0]
+
+    def decode_attributed(self, value: bytes, key: str | None, kafka_time: datetime) -> tuple[Reading, str]:
+        """Validates a Kafka record as `decode_record` does.
+
+        Returns:
+            The reading, and the bridge that its `source` names; NO_BRIDGE if it names none.
+        """
         raw = self._parse(value)
         device_id = _check_device_id(raw.get("device_id", key))
         received_at = _received_at(raw, kafka_time)
         timestamp, values = self._convert(raw, received_at)
-        return Reading(device_id, timestamp, values, self._extra_of(raw), received_at)
+        reading = Reading(device_id, timestamp, values, self._extra_of(raw), received_at)
+        return reading, _bridge_of(raw.get("source"))
+
+    def _enrich(self, raw: dict[str, Any], device_id: str, received_at: datetime, source: Source) -> bytes:
+        self._make_room(raw, device_id)
+        raw["device_id"] = device_id
+        raw["received_at"] = received_at
+        raw["source"] = source
+        return msgspec.json.encode(raw)
 
     def _make_room(self, raw: dict[str, Any], device_id: str) -> None:
         for name in ADDED_BY_BRIDGE:
@@ -137,6 +175,13 @@ class ReadingDecoder:
             while free in raw or free in self._known:
                 free += "_"
             raw[free] = raw.pop(name)
+
+    def _parse_limited(self, payload: bytes) -> dict[str, Any]:
+        if len(payload) > self._rules.max_payload_bytes:
+            raise PoisonRecordError(
+                "too_large", f"{len(payload)} bytes; {self._rules.max_payload_bytes} are allowed"
+            )
+        return self._parse(payload)
 
     def _parse(self, payload: bytes) -> dict[str, Any]:
         try:
@@ -235,14 +280,19 @@ def _check_device_id(value: object) -> str:
     return value
 
 
+def _bridge_of(source: object) -> str:
+    # Any program may have written the record.
+    bridge = source.get("bridge") if isinstance(source, dict) else None
+    return bridge if isinstance(bridge, str) else NO_BRIDGE
+
+
 def _received_at(raw: dict[str, Any], kafka_time: datetime) -> datetime:
     if "received_at" not in raw:
         return kafka_time
     try:
-        received_at: datetime = msgspec.convert(raw["received_at"], Annotated[datetime, Meta(tz=True)])
+        return msgspec.convert(raw, _Received).received_at
     except msgspec.ValidationError as exc:
-        raise PoisonRecordError("invalid", f"{exc} - at `$.received_at`") from exc
-    return received_at
+        raise PoisonRecordError("invalid", str(exc)) from exc
 
 
 def _check_storable(raw: dict[str, Any]) -> None:
@@ -272,7 +322,9 @@ def _n_quotes(raw: dict[str, Any]) -> int:
     types = list(map(type, raw.values()))
     n = 2 * (len(types) + types.count(str))
     if dict in types:
-        n += sum(_n_quotes(value) for value in raw.values() if type(value) is dict)
+        for value in raw.values():
+            if type(value) is dict:
+                n += _n_quotes(value)
     return n
 
 

@@ -1,12 +1,13 @@
 """A batch of records on its way through the sink: what each is, and what has become of it."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from hl_platform.adapters.kafka.consumer import Record
 from hl_platform.core.accounts import Account
-from hl_platform.core.coverage import Covered, bridge_of_reading
+from hl_platform.core.coverage import NO_BRIDGE, Covered, bridge_of_reading
 from hl_platform.core.errors import PoisonRecordError
 from hl_platform.core.readings import Reading, ReadingDecoder
 
@@ -33,11 +34,19 @@ class Failure(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A record with either its reading or, if it is given up, its failure."""
+    """A record with either its reading or, if it is given up, its failure.
+
+    Args:
+        record: as it was read.
+        reading: None if it is given up.
+        failure: None if it is not.
+        bridge: that wrote the record; NO_BRIDGE if none did.
+    """
 
     record: Record
     reading: Reading | None
     failure: Failure | None
+    bridge: str = NO_BRIDGE
 
     @property
     def position(self) -> Position:
@@ -46,16 +55,19 @@ class Item(NamedTuple):
 
     def given_up(self, failure: Failure) -> "Item":
         """The same, bound for the dead letters."""
-        return Item(self.record, None, failure)
+        return Item(self.record, None, failure, self.bridge)
 
 
 def decode_item(decoder: ReadingDecoder, record: Record, now: datetime) -> Item:
     """A record with its reading. One that cannot be decoded never can: it is given up at the first try."""
+    is_replay = record.replay_of is not None
     try:
-        reading = decoder.decode_record(record.value, record.key, record.kafka_time)
+        reading, bridge = decoder.decode_attributed(record.value, record.key, record.kafka_time)
     except PoisonRecordError as fault:
-        return Item(record, None, Failure(fault, 1, now, now))
-    return Item(record, reading, None)
+        # Its bytes may name a bridge all the same.
+        named = bridge_of_reading(record.value, is_replay=is_replay)
+        return Item(record, None, Failure(fault, 1, now, now), named)
+    return Item(record, reading, None, NO_BRIDGE if is_replay else bridge)
 
 
 def last_of_each(items: Iterable[Item], account: Account) -> list[tuple[Item, Reading]]:
@@ -85,15 +97,12 @@ def last_of_each(items: Iterable[Item], account: Account) -> list[tuple[Item, Re
     return list(last.values())
 
 
-def count_origins(items: Iterable[Item]) -> dict[tuple[int, str], Covered]:
+def count_origins(items: Sequence[Item]) -> dict[tuple[int, str], Covered]:
     """How many records each bridge wrote, and where they end, by Kafka partition and bridge.
 
     Args:
         items: in order of offset within each Kafka partition.
     """
-    origins: dict[tuple[int, str], Covered] = {}
-    for record, *_ in items:
-        bridge = bridge_of_reading(record.value, is_replay=record.replay_of is not None)
-        key = (record.kafka_partition, bridge)
-        origins[key] = origins.get(key, Covered()).then(Covered(1, record.offset + 1))
-    return origins
+    numbers = Counter((item.record.kafka_partition, item.bridge) for item in items)
+    ends = {(item.record.kafka_partition, item.bridge): item.record.offset + 1 for item in items}
+    return {key: Covered(numbers[key], ends[key]) for key in ends}

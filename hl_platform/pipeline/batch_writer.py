@@ -139,7 +139,9 @@ class BatchWriter:
         self._send_dead_letters([item for item in rejected if item.position not in self._sent])
         account = Account(received=len(items), dead_lettered=len(rejected))
         stored = last_of_each(items, account)
-        account.last_reading_at = max((reading.received_at for _, reading in stored), default=None)
+        # No bridge received what is imported, and its received_at is of the past.
+        received = (reading.received_at for item, reading in stored if not item.record.is_import)
+        account.last_reading_at = max(received, default=None)
         reached = {
             item.record.kafka_partition: Reached(item.record.offset + 1, item.record.leader_epoch)
             for item in items
@@ -202,8 +204,8 @@ class BatchWriter:
     def _measure(self, stored: Sequence[tuple[Item, Reading]]) -> None:
         now = self._now()
         for item, reading in stored:
-            # A replay was late by the time it took to mend its cause.
-            if reading.is_live and item.record.replay_of is None:
+            # A replay was late by the time it took to mend its cause, an import by however old it is.
+            if reading.is_live and item.record.is_of_device:
                 self._stats.delay("device_to_row", (now - reading.timestamp).total_seconds() * 1000)
 
 

@@ -1,11 +1,8 @@
 """`hl simulate`: a plausible home, a load, or a history, through real MQTT."""
 
-import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -21,6 +18,7 @@ from hl_platform.simulator.runner import Limits, Pace, run_plan
 from hl_platform.simulator.schedule import plan_home, plan_load, repeat_when_heard
 from hl_platform.stack.connection import command_environment
 from hl_platform.stack.moments import MomentType
+from hl_platform.stack.signals import stop_on_signals
 
 DEFAULT_LOAD_DEVICES = 50
 # How long to wait for the last acknowledgements, in seconds: patiently at the end of a plan, shortly when
@@ -80,7 +78,7 @@ def simulate(seed: int | None, **given: object) -> None:
     try:
         settings = load_settings(command_environment())
         configure_logging(settings.log)
-        with _stop_on_signals() as stop:
+        with stop_on_signals() as stop:
             publisher = MqttPublisher(settings.mqtt, "simulator", stop)
             publisher.start()
             try:
@@ -135,22 +133,3 @@ def _drain(publisher: MqttPublisher, stop: threading.Event) -> None:
 def now_us() -> int:
     """The time now, in Unix microseconds."""
     return time.time_ns() // 1_000
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
-    stop = threading.Event()
-
-    def ask(number: int, _frame: object) -> None:
-        if stop.is_set():
-            # Asked twice: do not even wait for acknowledgements.
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        stop.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

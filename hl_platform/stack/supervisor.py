@@ -214,9 +214,9 @@ class Stack:
         # They write the end of their runs still.
         if code_server.server.pid is not None:
             with contextlib.suppress(psutil.Error):
-                children = psutil.Process(code_server.server.pid).children(recursive=True)
-                # Python's own helper lives as long as the code server does.
-                workers = [child for child in children if "resource_tracker" not in str(child.cmdline())]
+                # Its children are Python's own helpers, which live as long as it does; the runs are theirs.
+                helpers = psutil.Process(code_server.server.pid).children()
+                workers = [worker for helper in helpers for worker in helper.children()]
                 psutil.wait_procs(workers, timeout=WORKERS_STOP_S)
 
     def _show_services(self, state: str, names: Iterable[str]) -> None:

@@ -70,6 +70,15 @@ def test_each_service_has_one_run_that_carries(stack: DagsterStack, service: str
     stack.carries("first")
 
 
+def test_runs_are_forked_from_one_process_that_has_imported_everything(stack: DagsterStack) -> None:
+    parents = {psutil.Process(stack.holder(service).pid).parent() for service in ("bridge", "sink")}
+    [parent] = parents
+    assert parent is not None
+    assert "multiprocessing.forkserver" in " ".join(parent.cmdline())
+    # Forking is safe where nothing else runs.
+    assert parent.num_threads() == 1
+
+
 @pytest.mark.parametrize("service", ["bridge", "sink"])
 def test_killed_run_is_replaced_and_carries_again(stack: DagsterStack, service: str) -> None:
     before = stack.holder(service)

@@ -1,5 +1,9 @@
-import msgspec
+from datetime import UTC, datetime
 
+import msgspec
+import pytest
+
+from hl_platform.adapters.kafka.consumer import Record
 from hl_platform.adapters.kafka.log_reader import Extent
 from hl_platform.core.accounts import Account, Books, StageStats
 from hl_platform.core.coverage import (
@@ -15,7 +19,15 @@ from hl_platform.core.coverage import (
     find_late,
 )
 from hl_platform.core.dead_letters import REPLAY_OF
+from hl_platform.core.readings import ReadingDecoder
+from hl_platform.core.settings import ReadingSettings
+from hl_platform.pipeline.batch import count_origins, decode_item
 from hl_platform.pipeline.recount import MAX_RECORDS, plan_stretches
+from hl_platform.streams import load_streams
+
+NOON = datetime(2026, 1, 3, 12, tzinfo=UTC)
+DECODER = ReadingDecoder(load_streams()["energy"], ReadingSettings())
+VALID = {"timestamp": NOON, "device_id": "m", "total_energy_kwh": 1, "power_kw": 1}
 
 PLACE = Place("energy", FORWARDED, "homelab.energy", 0)
 OTHER = PLACE._replace(kafka_partition=1)
@@ -34,6 +46,30 @@ def test_replays_and_foreign_and_broken_records_belong_to_no_bridge():
     assert bridge_of_reading(own, is_replay=True) == NO_BRIDGE
     for value in (b"{}", b"", b"\xff", b"[]", b'{"source": 5}', b'{"source": {"bridge": 7}}', b"[" * 100_000):
         assert bridge_of_reading(value, is_replay=False) == NO_BRIDGE
+
+
+@pytest.mark.parametrize("changes", [{}, {"power_kw": "three"}, {"device_id": 7}, {"received_at": "noon"}])
+@pytest.mark.parametrize("source", [{"bridge": "bridge-2"}, {"bridge": 7}, {}, None, 5, ["bridge"]])
+@pytest.mark.parametrize("replay_of", [None, "a/0/1"])
+def test_the_sink_attributes_a_record_as_everybody_does_whether_it_can_be_decoded_or_not(
+    changes: dict[str, object], source: object, replay_of: str | None
+):
+    value = msgspec.json.encode({**VALID, **changes, "source": source})
+    item = decode_item(DECODER, Record(0, 5, "m", value, NOON, None, replay_of), NOON)
+    assert (item.reading is None) == bool(changes)
+    assert item.bridge == bridge_of_reading(value, is_replay=replay_of is not None)
+
+
+def test_what_is_given_up_later_keeps_its_bridge():
+    value = msgspec.json.encode({**VALID, "source": {"bridge": "bridge"}})
+    items = [decode_item(DECODER, Record(1, offset, "m", value, NOON), NOON) for offset in (5, 6)]
+    broken = decode_item(DECODER, Record(1, 7, "m", b"{", NOON), NOON)
+    assert broken.failure is not None
+    items[1] = items[1].given_up(broken.failure)
+    assert count_origins([*items, broken]) == {
+        (1, "bridge"): Covered(2, 7),
+        (1, NO_BRIDGE): Covered(1, 8),
+    }
 
 
 def test_a_dead_letter_belongs_to_the_bridge_that_its_header_names():

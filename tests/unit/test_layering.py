@@ -29,6 +29,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "hl_platform.defs": ("core", "streams", "adapters", "pipeline", ENGINE),
     "hl_platform.definitions": ("core", "streams", "adapters", "pipeline", "defs", ENGINE),
     "hl_platform.stack": ("core", "streams", "adapters", "pipeline", ENGINE),
+    "hl_platform.code_server": (),
     "hl_platform.simulator": ("core", "streams", "adapters"),
     # A command finds the running stack's addresses as every other command does.
     "hl_platform.simulator.command": ("core", "streams", "adapters", "stack"),
@@ -40,10 +41,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 ONLY_IN: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
         ("dagster", "dagster_postgres", "dagster_webserver", "dagster_shared"),
-        ("hl_platform.defs", "hl_platform.definitions"),
+        ("hl_platform.defs", "hl_platform.definitions", "hl_platform.code_server"),
     ),
     **dict.fromkeys(
-        ("confluent_kafka", "paho", "psycopg", "psycopg_pool", "psycopg2", "sqlalchemy"),
+        ("confluent_kafka", "duckdb", "paho", "psycopg", "psycopg_pool", "psycopg2", "sqlalchemy"),
         ("hl_platform.adapters",),
     ),
     **dict.fromkeys(("litestar", "uvicorn", "uvloop", "websockets"), ("hl_live",)),

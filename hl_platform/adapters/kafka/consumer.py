@@ -13,6 +13,7 @@ from hl_platform.adapters.kafka.config import Setting, admin_client, client_conf
 from hl_platform.adapters.kafka.errors import passes, translate
 from hl_platform.adapters.kafka.lookup import find_watermarks
 from hl_platform.core.dead_letters import FIRST_KAFKA_MS, REPLAY_OF
+from hl_platform.core.readings import IMPORT_OF
 from hl_platform.core.settings import KafkaSettings
 
 log = structlog.get_logger()
@@ -47,6 +48,7 @@ class Record(NamedTuple):
     Args:
         kafka_time: of a replay, that of the record that was rejected first.
         replay_of: the dead letter that it replays, as `entry_name` writes it; None for all others.
+        is_import: whether a person imported it from a file.
     """
 
     kafka_partition: int
@@ -56,6 +58,12 @@ class Record(NamedTuple):
     kafka_time: datetime
     leader_epoch: int | None = None
     replay_of: str | None = None
+    is_import: bool = False
+
+    @property
+    def is_of_device(self) -> bool:
+        """Whether it came as a device sent it: others say nothing about devices, and nothing about delays."""
+        return self.replay_of is None and not self.is_import
 
 
 class GroupConsumer:
@@ -233,7 +241,9 @@ def _is_fatal(error: KafkaError) -> bool:
 
 def _record_of(message: Message) -> Record:
     key = message.key()
-    replay_of, first_ms = _replay_of(message)
+    # Nearly every record has none at all.
+    headers: dict[str, Any] = dict(message.headers() or ())
+    replay_of, first_ms = _replay_of(headers)
     _, timestamp_ms = message.timestamp() if first_ms is None else (0, first_ms)
     return Record(
         message.partition() or 0,
@@ -243,17 +253,13 @@ def _record_of(message: Message) -> Record:
         datetime.fromtimestamp(max(timestamp_ms, 0) / 1000, UTC),
         message.leader_epoch(),
         replay_of,
+        IMPORT_OF in headers,
     )
 
 
-def _replay_of(message: Message) -> tuple[str | None, int | None]:
+def _replay_of(headers: Mapping[str, Any]) -> tuple[str | None, int | None]:
     """Which dead letter a record replays, and the Kafka timestamp that it had first, in ms."""
-    headers = message.headers()
-    # Nearly every record has none at all.
-    if not headers:
-        return None, None
-    found: dict[str, Any] = dict(headers)
-    name, first = found.get(REPLAY_OF), found.get(FIRST_KAFKA_MS)
+    name, first = headers.get(REPLAY_OF), headers.get(FIRST_KAFKA_MS)
     if name is None:
         return None, None
     # Anybody may write a header: only a time that a datetime can hold.
