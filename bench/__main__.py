@@ -4,7 +4,7 @@ import argparse
 import sys
 from types import ModuleType
 
-from bench import aggregates, asgi, delay, footprint, garbage, kills, load
+from bench import aggregates, api, asgi, delay, footprint, garbage, kills, load
 from hl_platform.core.errors import HlError
 
 PARTS: dict[str, ModuleType] = {
@@ -15,6 +15,7 @@ PARTS: dict[str, ModuleType] = {
     "garbage": garbage,
     "aggregates": aggregates,
     "asgi": asgi,
+    "api": api,
 }
 # What `make bench` runs; the load comes last, so that the others see the stack at its normal rate.
 ON_THE_STACK = ("delay", "footprint", "load")

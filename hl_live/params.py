@@ -1,20 +1,25 @@
 """Query parameters: one declaration each, from which both the check and the documentation follow."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any, NamedTuple
 
 from litestar.openapi.spec import Operation, Parameter, Schema
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 
 from hl_live.problems import BadParameterError
+from hl_platform.core.levels import local_midnight
 from hl_platform.core.readings import DEVICE_ID, MAX_DEVICE_ID_CHARS
 
 TIME_ALLOWED = "an ISO 8601 time with offset, such as 2026-01-03T16:00:00Z"
 DEVICE_ALLOWED = f"a device id of 1 to {MAX_DEVICE_ID_CHARS} characters"
+RANGE_ALLOWED = f"{TIME_ALLOWED}, or a local date such as 2026-01-31, which means its midnight"
 MAX_LIMIT = 10_000
 DEFAULT_LIMIT = 1_000
+DEFAULT_POINTS = 500
+LOCAL_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 # As many as a page would show; keeps the length of a query bounded.
 MAX_DEVICES = 200
 
@@ -27,6 +32,7 @@ class Param(NamedTuple):
         allowed: what may be given, for a person.
         many: may be given several times; its value is then a list.
         default: its value when it is not given.
+        join: of the values of one that may be given several times, to its value.
     """
 
     name: str
@@ -37,6 +43,7 @@ class Param(NamedTuple):
     required: bool = False
     many: bool = False
     default: Any = None
+    join: Callable[[list[Any]], Any] = list
 
 
 def parse_time(text: str) -> datetime:
@@ -50,11 +57,37 @@ def parse_time(text: str) -> datetime:
     return moment
 
 
+def parse_moment(text: str, zone: tzinfo) -> datetime:
+    """An aware time, or the midnight of a local date; raises ValueError where the text is neither."""
+    if not LOCAL_DATE.fullmatch(text.strip()):
+        return parse_time(text)
+    day = date.fromisoformat(text.strip())
+    _ = day - timedelta(days=400), day + timedelta(days=400)
+    return local_midnight(day, zone)
+
+
 def parse_device_id(text: str) -> str:
     """A device id as it stands; raises ValueError where it cannot be one."""
     if not DEVICE_ID.fullmatch(text):
         raise ValueError(text)
     return text
+
+
+def write_cursor(device_id: str, start: datetime) -> str:
+    """Where a page of buckets ends."""
+    return f"{start.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}/{device_id}"
+
+
+def read_cursor(text: str) -> tuple[str, datetime]:
+    """The device and the begin of a page's last bucket; raises ValueError where the text is no cursor."""
+    moment, _, device_id = text.partition("/")
+    return parse_device_id(device_id), parse_time(moment)
+
+
+def _truth(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError(text)
+    return text == "true"
 
 
 def _limit(text: str) -> int:
@@ -74,10 +107,6 @@ DEVICES = Param(
     DEVICE_ALLOWED,
     many=True,
 )
-START = Param(
-    "start", "Begin of the range, inclusive.", _TIME_SCHEMA, parse_time, TIME_ALLOWED, required=True
-)
-END = Param("end", "End of the range, exclusive.", _TIME_SCHEMA, parse_time, TIME_ALLOWED, required=True)
 LIMIT = Param(
     "limit",
     f"At most this many readings, the oldest of the range; {DEFAULT_LIMIT} unless given.",
@@ -86,6 +115,73 @@ LIMIT = Param(
     f"a whole number from 1 to {MAX_LIMIT}",
     default=DEFAULT_LIMIT,
 )
+
+
+BUCKET_LIMIT = Param(
+    "limit",
+    f"At most this many buckets, of all devices together; {MAX_LIMIT} unless given. `next` leads to further ones.",
+    Schema(type=OpenAPIType.INTEGER, minimum=1, maximum=MAX_LIMIT, default=MAX_LIMIT),
+    _limit,
+    f"a whole number from 1 to {MAX_LIMIT}",
+    default=MAX_LIMIT,
+)
+AFTER = Param(
+    "after",
+    "Only what follows: `next` of the page before, all other parameters being the same.",
+    Schema(type=OpenAPIType.STRING),
+    read_cursor,
+    "`next` of an answer",
+)
+FILL = Param(
+    "fill",
+    "`true`: buckets of which nothing is known are there as well, with nulls and coverage 0. Needs `device_id`.",
+    Schema(type=OpenAPIType.BOOLEAN, default=False),
+    _truth,
+    "true or false",
+    default=False,
+)
+POINTS = Param(
+    "points",
+    f"How many buckets of one device a chart can show at most; {DEFAULT_POINTS} unless given.",
+    Schema(type=OpenAPIType.INTEGER, minimum=1, maximum=MAX_LIMIT, default=DEFAULT_POINTS),
+    _limit,
+    f"a whole number from 1 to {MAX_LIMIT}",
+    default=DEFAULT_POINTS,
+)
+
+
+def range_params(zone: tzinfo) -> tuple[Param, Param]:
+    """`start` and `end` of a half-open range, on the household's clock where a date is given."""
+
+    def parse(text: str) -> datetime:
+        return parse_moment(text, zone)
+
+    start, end = "Begin of the range, inclusive: a time, or a local date.", "End of the range, exclusive."
+    return (
+        Param("start", start, _TIME_SCHEMA, parse, RANGE_ALLOWED, required=True),
+        Param("end", end, _TIME_SCHEMA, parse, RANGE_ALLOWED, required=True),
+    )
+
+
+def fields_param(names: tuple[str, ...]) -> Param:
+    """Which columns are answered; its value is None or the names in the order of `names`."""
+    allowed = f"some of {', '.join(names)}"
+
+    def parse(text: str) -> set[str]:
+        chosen = {name.strip() for name in text.split(",")}
+        if not chosen <= set(names):
+            raise ValueError(text)
+        return chosen
+
+    return Param(
+        "fields",
+        "Only these columns; may be given several times, or with commas between. Without it: all.",
+        Schema(type=OpenAPIType.ARRAY, items=Schema(type=OpenAPIType.STRING, enum=list(names))),
+        parse,
+        allowed,
+        many=True,
+        join=lambda sets: tuple(name for name in names if any(name in chosen for chosen in sets)),
+    )
 
 
 def read_params(given: Mapping[str, Sequence[str]], params: Sequence[Param]) -> dict[str, Any]:
@@ -144,7 +240,7 @@ def _read(param: Param, texts: Sequence[str]) -> Any:  # noqa: ANN401 - what the
     if len(texts) > MAX_DEVICES:
         raise BadParameterError(param.name, f"{len(texts)} values", f"at most {MAX_DEVICES} values")
     values = [_parse(param, text) for text in texts]
-    return values if param.many else values[0]
+    return param.join(values) if param.many else values[0]
 
 
 def _parse(param: Param, text: str) -> Any:  # noqa: ANN401

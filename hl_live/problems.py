@@ -10,12 +10,14 @@
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
+from litestar.openapi import ResponseSpec
 from litestar.status_codes import (
     HTTP_400_BAD_REQUEST,
     HTTP_404_NOT_FOUND,
@@ -58,6 +60,16 @@ class Problem(msgspec.Struct, omit_defaults=True, frozen=True, kw_only=True):
     parameter: str | None = None
     value: str | None = None
     allowed: str | None = None
+
+
+PROBLEMS: Mapping[int, ResponseSpec] = {
+    400: ResponseSpec(
+        Problem, generate_examples=False, description="A parameter is not allowed", media_type=PROBLEM_JSON
+    ),
+    503: ResponseSpec(
+        Problem, generate_examples=False, description="The database is away", media_type=PROBLEM_JSON
+    ),
+}
 
 
 class BadParameterError(HlError):

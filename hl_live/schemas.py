@@ -42,35 +42,6 @@ class StreamsAnswer(msgspec.Struct, frozen=True):
     streams: list[StreamSchema]
 
 
-class Bucket(msgspec.Struct, frozen=True, kw_only=True):
-    """What one meter moved within one hour; the first and the last are cut to the range asked for.
-
-    Args:
-        consumption_kwh: the counter taken as rising evenly between readings; a fall is a reset to zero.
-        mean_power_kw: weighted by time; null, like the next two, where no reading lies in the bucket.
-        provisional: the bucket ends in the future.
-    """
-
-    device_id: str
-    start: datetime
-    end: datetime
-    consumption_kwh: float
-    mean_power_kw: float | None
-    min_power_kw: float | None
-    max_power_kw: float | None
-    n_readings: int
-    provisional: bool
-
-
-class HourlyAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """Consumption by device and hour."""
-
-    stream: str
-    start: datetime
-    end: datetime
-    buckets: list[Bucket]
-
-
 class DeadLettersAnswer(msgspec.Struct, frozen=True):
     """A page of the index of the dead letters.
 
@@ -109,7 +80,7 @@ class StreamShapes:
         self.stream = stream
         title = "".join(part.capitalize() for part in stream.name.split("_"))
         fields = [(field.name, Annotated[_hint_of(field), _meta_of(field)]) for field in stream.fields]
-        self.data = _struct(f"{title}Data", fields, f"The values of a reading of {stream.name}.")
+        self.data = make_struct(f"{title}Data", fields, f"The values of a reading of {stream.name}.")
         past = [
             ("device_id", str),
             ("timestamp", Annotated[datetime, Meta(description="The device's own time")]),
@@ -118,8 +89,8 @@ class StreamShapes:
             ("extra", Annotated[dict[str, Any] | None, Meta(description="Fields that are not declared")]),
         ]
         age = ("age_s", Annotated[float, Meta(description="Seconds since `timestamp`")])
-        self.reading = _struct(f"{title}Reading", past, f"A reading of {stream.name}.")
-        self.newest = _struct(f"{title}Newest", [*past, age], "A device's newest reading.")
+        self.reading = make_struct(f"{title}Reading", past, f"A reading of {stream.name}.")
+        self.newest = make_struct(f"{title}Newest", [*past, age], "A device's newest reading.")
         self.raw_answer = self._answer(f"{title}RawAnswer", self.reading)
         self.latest_answer = self._answer(f"{title}LatestAnswer", self.newest)
 
@@ -145,7 +116,7 @@ class StreamShapes:
     def _answer(self, name: str, reading: type[msgspec.Struct]) -> type[msgspec.Struct]:
         # The list's item type is only known at run time.
         hint = list[reading]  # type: ignore[valid-type]
-        return _struct(name, [("stream", str), ("readings", hint)], f"Readings of {self.stream.name}.")
+        return make_struct(name, [("stream", str), ("readings", hint)], f"Readings of {self.stream.name}.")
 
 
 def describe_streams(streams: list[Stream]) -> StreamsAnswer:
@@ -169,9 +140,17 @@ def describe_streams(streams: list[Stream]) -> StreamsAnswer:
     )
 
 
-def _struct(name: str, fields: list[Any], doc: str) -> type[msgspec.Struct]:
+def make_struct(name: str, fields: list[Any], doc: str, *, gc: bool = True) -> type[msgspec.Struct]:
+    """A type of answers that is made from a declaration.
+
+    Args:
+        name: unique among all answers.
+        fields: (name, type) or (name, type, default), in order.
+        doc: what it is.
+        gc: False where there are many and none holds another that could hold it.
+    """
     # The module is where the OpenAPI plugin looks up names.
-    return msgspec.defstruct(name, fields, frozen=True, module=__name__, namespace={"__doc__": doc})
+    return msgspec.defstruct(name, fields, frozen=True, gc=gc, module=__name__, namespace={"__doc__": doc})
 
 
 def _hint_of(field: Field) -> Any:  # noqa: ANN401 - a type built at run time

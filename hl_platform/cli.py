@@ -19,6 +19,7 @@ COMMANDS = {
     "sql": "hl_platform.stack.sql",
     "stream": "hl_platform.stack.stream",
     "import": "hl_platform.stack.importing",
+    "tariff": "hl_platform.stack.tariffs",
     "psql": "hl_platform.stack.database",
     "simulate": "hl_platform.simulator.command",
     "migrate": "hl_platform.stack.database",

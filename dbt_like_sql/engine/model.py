@@ -8,20 +8,10 @@ import msgspec
 import yaml
 
 from hl_platform.core.errors import ConfigError
+from hl_platform.core.levels import Grain
 
 H = TypeVar("H")
 Materialization = Literal["continuous_aggregate", "function", "view", "table"]
-Grain = Literal["minute", "hour", "day", "month", "year"]
-
-# From fine to coarse; a query picks the coarsest that answers it.
-GRAINS: tuple[Grain, ...] = ("minute", "hour", "day", "month", "year")
-ADVERBS: Mapping[Grain, str] = {
-    "minute": "minutely",
-    "hour": "hourly",
-    "day": "daily",
-    "month": "monthly",
-    "year": "yearly",
-}
 HEADER = re.compile(r"\A\s*/\*(.*?)\*/", re.DOTALL)
 REFERENCE = re.compile(r"\bref\(\s*'([a-z0-9_]+)'\s*\)")
 SOURCE = re.compile(r"\bsource\(\s*'([a-z0-9_]+)'\s*\)")

@@ -12,10 +12,11 @@ import structlog
 from dbt_like_sql.engine.database import Database
 from dbt_like_sql.engine.deploy import columns_of
 from dbt_like_sql.engine.floors import floor_below, hold_floors, raise_floor
-from dbt_like_sql.engine.model import GRAINS, Model
+from dbt_like_sql.engine.model import Model
 from dbt_like_sql.engine.project import Project
 from dbt_like_sql.engine.refresh import Refresher
 from hl_platform.core.errors import InvariantError
+from hl_platform.core.levels import GRAINS
 
 log = structlog.get_logger()
 

@@ -326,6 +326,9 @@ language sql stable parallel safe as $zone$
     from (select date_trunc(unit, at at time zone '{timezone}') as local) as day
     cross join lateral (select local at time zone '{timezone}' as found) as start
 $zone$""",
+        f"""\
+create or replace function hl.local_time(at timestamptz) returns timestamp
+language sql stable parallel safe as $zone$ select at at time zone '{timezone}' $zone$""",
         """\
 create or replace function hl.bucket_start(grain text, at timestamptz) returns timestamptz
 language sql stable parallel safe as $zone$

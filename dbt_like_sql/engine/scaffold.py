@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from dbt_like_sql.engine.model import ADVERBS, Grain
+from hl_platform.core.levels import ADVERBS, Grain
 from hl_platform.core.streams import Field, Stream
 
 # Finest first: each reads the one before it, and the first one reads the readings.
@@ -91,7 +91,11 @@ def gap_name(field: Field) -> str:
 
 def describe_columns(stream: Stream, grain: Grain) -> dict[str, str]:
     """The comment of each column of a stream's model."""
-    what = WHAT[grain]
+    return describe_by(stream, WHAT[grain])
+
+
+def describe_by(stream: Stream, what: str) -> dict[str, str]:
+    """The comment of each column of a stream's models, of whatever a bucket of theirs is called."""
     comments = {
         "device_id": "Which device",
         "bucket": f"Begin of the {what}, inclusive",

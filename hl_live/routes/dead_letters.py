@@ -16,8 +16,7 @@ from hl_live.params import (
     parse_time,
     read_params,
 )
-from hl_live.problems import BadParameterError
-from hl_live.routes.readings import PROBLEMS
+from hl_live.problems import PROBLEMS, BadParameterError
 from hl_live.schemas import DeadLettersAnswer
 from hl_live.service import LiveService
 from hl_platform.core.dead_letter_index import OPEN_STATES, STATES, Selection

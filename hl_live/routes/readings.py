@@ -1,7 +1,6 @@
 """REST routes of the streams, made from their declarations."""
 
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -9,29 +8,15 @@ import msgspec
 from litestar import Request, Router, get
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
-from litestar.openapi import ResponseSpec
 from litestar.params import FromPath
 
-from hl_live.hours import plan_hours
-from hl_live.params import DEVICES, END, LIMIT, START, check_range, operation_of, read_params
-from hl_live.problems import PROBLEM_JSON, Problem, UnknownStreamError
-from hl_live.schemas import Bucket, HourlyAnswer, StreamsAnswer, StreamShapes, describe_streams
+from hl_live.params import DEVICES, LIMIT, check_range, operation_of, range_params, read_params
+from hl_live.problems import PROBLEMS, UnknownStreamError
+from hl_live.routes.buckets import bucket_routes
+from hl_live.routes.cost import cost_route
+from hl_live.schemas import StreamsAnswer, StreamShapes, describe_streams
 from hl_live.service import LiveService
 from hl_platform.core.streams import Stream
-
-# Computed from raw rows: a month of a meter's seconds takes the database a few seconds.
-MAX_HOURLY = timedelta(days=31)
-# Of a sum of kWh: hides what floating point adds, far below what a meter can tell.
-DIGITS = 9
-
-PROBLEMS: Mapping[int, ResponseSpec] = {
-    400: ResponseSpec(
-        Problem, generate_examples=False, description="A parameter is not allowed", media_type=PROBLEM_JSON
-    ),
-    503: ResponseSpec(
-        Problem, generate_examples=False, description="The database is away", media_type=PROBLEM_JSON
-    ),
-}
 
 
 def readings_router(live: LiveService) -> Router:
@@ -63,17 +48,10 @@ def _unknown_stream_route(live: LiveService) -> HTTPRouteHandler:
 
 def _stream_router(live: LiveService, stream: Stream) -> Router:
     shapes = StreamShapes(stream)
-    handlers = [_latest_route(live, shapes), _raw_route(live, shapes)]
-    if (fields := meter_fields(stream)) is not None:
-        handlers.append(_hourly_route(live, stream, *fields))
+    handlers = [_latest_route(live, shapes), _raw_route(live, shapes), *bucket_routes(live, stream)]
+    if stream.name == "energy":
+        handlers.append(cost_route(live))
     return Router(f"/{stream.name}", route_handlers=handlers, tags=[stream.name])
-
-
-def meter_fields(stream: Stream) -> tuple[str, str] | None:
-    """The counter in kWh and the gauge in kW of a stream of meters; None for other streams."""
-    counters = [field.name for field in stream.fields if (field.kind, field.unit) == ("counter", "kWh")]
-    gauges = [field.name for field in stream.fields if (field.kind, field.unit) == ("gauge", "kW")]
-    return (counters[0], gauges[0]) if counters and gauges else None
 
 
 def _latest_route(live: LiveService, shapes: StreamShapes) -> HTTPRouteHandler:
@@ -95,7 +73,7 @@ def _latest_route(live: LiveService, shapes: StreamShapes) -> HTTPRouteHandler:
 
 
 def _raw_route(live: LiveService, shapes: StreamShapes) -> HTTPRouteHandler:
-    params = (START, END, DEVICES, LIMIT)
+    params = (*range_params(ZoneInfo(live.settings.timezone)), DEVICES, LIMIT)
 
     async def raw(request: Request[Any, Any, Any]) -> msgspec.Struct:
         query = read_params(request.query_params.dict(), params)
@@ -116,39 +94,3 @@ def _raw_route(live: LiveService, shapes: StreamShapes) -> HTTPRouteHandler:
         operation_class=operation_of(params),
         responses=PROBLEMS,
     )(raw)
-
-
-def _hourly_route(live: LiveService, stream: Stream, counter: str, power: str) -> HTTPRouteHandler:
-    params = (START, END, DEVICES)
-    zone = ZoneInfo(live.settings.timezone)
-
-    @get(
-        "/hourly",
-        summary="Consumption and power by hour",
-        operation_class=operation_of(params),
-        responses=PROBLEMS,
-    )
-    async def hourly(request: Request[Any, Any, Any]) -> HourlyAnswer:
-        query = read_params(request.query_params.dict(), params)
-        start, end = query["start"], query["end"]
-        check_range(start, end, MAX_HOURLY)
-        edges = plan_hours(start, end, zone)
-        rows = await live.queries.consumption(stream, counter, power, edges, query["device_id"])
-        now = datetime.now(UTC)
-        buckets = [
-            Bucket(
-                device_id=row.device_id,
-                start=edges[row.bucket],
-                end=edges[row.bucket + 1],
-                consumption_kwh=round(row.consumption, DIGITS),
-                mean_power_kw=None if row.mean_power is None else round(row.mean_power, DIGITS),
-                min_power_kw=row.min_power,
-                max_power_kw=row.max_power,
-                n_readings=row.n_readings,
-                provisional=edges[row.bucket + 1] > now,
-            )
-            for row in rows
-        ]
-        return HourlyAnswer(stream=stream.name, start=edges[0], end=edges[-1], buckets=buckets)
-
-    return hourly

@@ -8,7 +8,7 @@ from litestar.handlers import HTTPRouteHandler
 from hl_live.health import check_health
 from hl_live.params import operation_of, read_params
 from hl_live.pipeline import PipelineView
-from hl_live.routes.readings import PROBLEMS
+from hl_live.problems import PROBLEMS
 from hl_live.schemas import Health
 from hl_live.service import LiveService
 

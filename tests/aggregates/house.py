@@ -8,13 +8,13 @@ import psycopg
 from psycopg.rows import dict_row
 
 from dbt_like_sql.engine.deploy import deploy
-from dbt_like_sql.engine.model import ADVERBS, Grain
 from dbt_like_sql.engine.project import Project, load_project
 from dbt_like_sql.engine.refresh import Refresher
 from hl_platform.adapters.postgres.connection import WRITER, connect
 from hl_platform.adapters.postgres.database import BULK, SqlDatabase
 from hl_platform.adapters.postgres.migrate import migrate
 from hl_platform.adapters.postgres.reading_rows import ReadingRows
+from hl_platform.core.levels import ADVERBS, Grain
 from hl_platform.core.readings import Reading
 from hl_platform.core.streams import Stream
 from tests.aggregates.oracle import Overrides, Readings, Row, buckets, differences

@@ -1,16 +1,17 @@
 """The incident of the origin system: a value that its 16-bit column cannot hold, 33700, in the middle of traffic."""
 
-import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 import psycopg
 import pytest
 
-from hl_platform.adapters.postgres.readings import BucketRow, ReadingQueries
+from dbt_like_sql.engine.deploy import deploy
+from dbt_like_sql.engine.project import load_project
+from hl_platform.adapters.postgres.database import BULK, SqlDatabase
 from hl_platform.core.dead_letter_index import Selection
 from hl_platform.core.dead_letters import DeadLetter
 from hl_platform.core.streams import Field, FieldType
@@ -79,17 +80,15 @@ def voltages(house: Home) -> list[int]:
 
 
 def consumption_of_the_hour(house: Home) -> float:
-    async def ask() -> list[BucketRow]:
-        queries = ReadingQueries(house.env["HL_DATABASE__URL"], "test")
-        await queries.open()
-        try:
-            edges = [NOON, NOON + timedelta(hours=1)]
-            return await queries.consumption(house.energy, "total_energy_kwh", "power_kw", edges, ["meter1"])
-        finally:
-            await queries.close()
-
-    [bucket] = asyncio.run(ask())
-    return bucket.consumption
+    streams = {house.energy.name: house.energy}
+    with closing(SqlDatabase(house.env["HL_DATABASE__URL"], "test", BULK)) as db:
+        deploy(db, load_project(streams), "UTC", "test")
+        model = f"{house.energy.name}_hourly"
+        [[consumption]] = db.rows(
+            f"select consumption_kwh from {model} where device_id = 'meter1' and bucket = %(noon)s",  # noqa: S608
+            {"noon": NOON},
+        )
+    return float(consumption)
 
 
 def the_dead_letter(house: Home) -> DeadLetter:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -20,7 +20,10 @@ from confluent_kafka import Producer
 from psycopg import sql
 from websockets.sync.client import ClientConnection, connect
 
+from dbt_like_sql.engine.deploy import deploy
+from dbt_like_sql.engine.project import load_project
 from hl_platform.adapters.kafka.topics import ensure_topics
+from hl_platform.adapters.postgres.database import BULK, SqlDatabase
 from hl_platform.adapters.postgres.migrate import migrate
 from hl_platform.core.settings import load_settings
 from hl_platform.stack.net import free_port
@@ -77,6 +80,11 @@ class LiveProcess:
 
     def make_tables(self) -> None:
         migrate(self.env["HL_DATABASE__URL"], None, self.streams.values())
+
+    def make_models(self) -> None:
+        settings = load_settings(self.env)
+        with closing(SqlDatabase(self.env["HL_DATABASE__URL"], "hl-deploy", BULK)) as db:
+            deploy(db, load_project(self.streams), settings.timezone, "test")
 
     def make_topics(self) -> None:
         ensure_topics(load_settings(self.env).kafka, self.streams.values())
@@ -167,6 +175,10 @@ class LiveProcess:
     def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.env["HL_DATABASE__URL"]) as conn:
             return conn.execute(statement.encode(), values).fetchall()
+
+    def execute(self, statement: str, *values: object) -> None:
+        with psycopg.connect(self.env["HL_DATABASE__URL"]) as conn:
+            conn.execute(statement.encode(), values)
 
     def log(self) -> str:
         return (self._folder / "live.log").read_text()

@@ -10,12 +10,12 @@ import psycopg
 import pytest
 
 from dbt_like_sql.engine.audit import audit
-from dbt_like_sql.engine.soundness import check_stream
 from dbt_like_sql.engine.deploy import deploy
 from dbt_like_sql.engine.drain import drain
 from dbt_like_sql.engine.project import Project, load_project
 from dbt_like_sql.engine.refresh import Refresher
 from dbt_like_sql.engine.refreshes import forget_refreshes
+from dbt_like_sql.engine.soundness import check_stream
 from hl_platform.adapters.postgres.database import SqlDatabase
 from hl_platform.adapters.postgres.migrate import migrate
 from hl_platform.core.settings import Settings, load_settings

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from hl_platform.stack.kafka import EmbeddedKafka
 from hl_platform.stack.postgres import EmbeddedPostgres
@@ -33,6 +31,7 @@ def live(
             HL_TIMEZONE="Asia/Kolkata",
         )
         live.make_tables()
+        live.make_models()
         live.make_topics()
         live.start()
         yield live
@@ -48,14 +47,22 @@ def at(minutes: float) -> datetime:
     return START + timedelta(minutes=minutes)
 
 
-def hourly(live: LiveProcess, start: datetime, end: datetime, device: str) -> list[dict[str, Any]]:
-    answer = live.get("/api/v1/energy/hourly", start=start.isoformat(), end=end.isoformat(), device_id=device)
-    buckets: list[dict[str, Any]] = answer.raise_for_status().json()["buckets"]
+def ask(live: LiveProcess, path: str, start: object, end: object, device: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401
+    params = {"start": str(start), "end": str(end), "device_id": device, **more}
+    answer = live.get(f"/api/v1/energy/{path}", **params)
+    document: dict[str, Any] = answer.raise_for_status().json()
+    return document
+
+
+def hourly(live: LiveProcess, start: float, end: float, device: str, **more: Any) -> list[dict[str, Any]]:  # noqa: ANN401
+    buckets: list[dict[str, Any]] = ask(
+        live, "hourly", at(start).isoformat(), at(end).isoformat(), device, **more
+    )["buckets"]
     return buckets
 
 
 def consumption(live: LiveProcess, start: float, end: float, device: str) -> list[float]:
-    return [bucket["consumption_kwh"] for bucket in hourly(live, at(start), at(end), device)]
+    return [bucket["consumption_kwh"] for bucket in hourly(live, start, end, device)]
 
 
 def test_raw_is_half_open_and_oldest_first(live: LiveProcess, device: str) -> None:
@@ -87,69 +94,140 @@ def test_consumption_between_two_hours_is_shared_at_the_border(live: LiveProcess
     assert consumption(live, -30, 90, device) == [pytest.approx(1.0), pytest.approx(2.0)]
 
 
-def test_the_readings_around_a_range_count_for_it(live: LiveProcess, device: str) -> None:
-    live.store(device, (at(-60), 10.0, 1.0), (at(120), 13.0, 1.0))
-    buckets = hourly(live, at(0), at(60), device)
-    assert [bucket["consumption_kwh"] for bucket in buckets] == [pytest.approx(0.5), pytest.approx(0.5)]
-    assert [(bucket["n_readings"], bucket["mean_power_kw"]) for bucket in buckets] == [(0, None), (0, None)]
+def test_a_bucket_belongs_to_the_range_that_it_begins_in(live: LiveProcess, device: str) -> None:
+    live.store(device, *((at(minute), float(minute), 1.0) for minute in range(0, 200, 5)))
+    whole = hourly(live, -30, 210, device)
+    assert hourly(live, -30, 31, device) + hourly(live, 31, 210, device) == whole
+    assert [bucket["start"] for bucket in whole[:2]] == ["2026-01-03T15:30:00Z", "2026-01-03T16:30:00Z"]
 
 
-def test_a_fall_of_the_counter_is_a_reset(live: LiveProcess, device: str) -> None:
-    live.store(device, (at(31), 100.0, 1.0), (at(40), 101.0, 1.0), (at(50), 0.5, 1.0), (at(60), 2.5, 1.0))
-    assert consumption(live, 30, 90, device) == [pytest.approx(1.0 + 0.5 + 2.0)]
-
-
-def test_mean_power_is_weighted_by_time(live: LiveProcess, device: str) -> None:
-    # 2 kW for 20 minutes, then 4 kW within a second for 10 minutes, with many readings.
-    steps = [(at(50 + second / 60), 101.0, 4.0) for second in range(1, 601)]
-    live.store(device, (at(30), 100.0, 2.0), (at(50), 100.0, 2.0), *steps)
-    [bucket] = hourly(live, at(30), at(90), device)
-    assert bucket["mean_power_kw"] == pytest.approx((2 * 20 + 4 * 10) / 30, rel=1e-3)
-    assert (bucket["min_power_kw"], bucket["max_power_kw"], bucket["n_readings"]) == (2.0, 4.0, 602)
-
-
-def test_a_single_reading_has_its_power_and_no_consumption(live: LiveProcess, device: str) -> None:
-    live.store(device, (at(40), 100.0, 2.5))
-    [bucket] = hourly(live, at(30), at(90), device)
-    assert (bucket["consumption_kwh"], bucket["mean_power_kw"], bucket["n_readings"]) == (0.0, 2.5, 1)
+def test_a_bucket_tells_how_much_of_it_is_known(live: LiveProcess, device: str) -> None:
+    # The stream's readings hold for ten minutes.
+    live.store(device, (at(30), 100.0, 2.0), (at(40), 101.0, 4.0), (at(90), 102.0, 1.0))
+    bucket = hourly(live, 30, 90, device)[0]
+    assert (bucket["n_readings"], bucket["coverage"]) == (2, pytest.approx(20 / 60, abs=1e-6))
+    assert (bucket["power_kw_mean"], bucket["power_kw_max"], bucket["gap_kwh"]) == (
+        3.0,
+        4.0,
+        pytest.approx(1.0),
+    )
 
 
 def test_only_a_bucket_that_ends_in_the_future_is_provisional(live: LiveProcess, device: str) -> None:
     now = datetime.now(UTC)
-    live.store(device, (now - timedelta(hours=1), 1.0, 1.0), (now, 2.0, 1.0))
-    buckets = hourly(live, now - timedelta(hours=1), now + timedelta(hours=1), device)
-    assert [bucket["provisional"] for bucket in buckets if bucket["end"] <= now.isoformat()] in (
-        [False],
-        [False, False],
+    live.store(device, (now - timedelta(hours=2), 1.0, 1.0), (now, 2.0, 1.0))
+    start, end = (now - timedelta(hours=4)).isoformat(), (now + timedelta(hours=1)).isoformat()
+    buckets = ask(live, "hourly", start, end, device)["buckets"]
+    assert [bucket["provisional"] for bucket in buckets] == [*[False] * (len(buckets) - 1), True]
+
+
+def test_only_the_asked_fields_are_answered(live: LiveProcess, device: str) -> None:
+    live.store(device, (at(31), 100.0, 1.0), (at(40), 101.0, 3.0))
+    [bucket] = hourly(live, 30, 90, device, fields="power_kw_max,consumption_kwh")
+    assert list(bucket) == [
+        *("device_id", "start", "end", "n_readings", "coverage", "provisional"),
+        *("consumption_kwh", "power_kw_max"),
+    ]
+
+
+def test_pages_are_the_whole_in_order(live: LiveProcess, device: str) -> None:
+    devices = [f"{device}a", f"{device}b"]
+    for one in devices:
+        live.store(one, *((at(hour * 60), float(hour), 1.0) for hour in range(8)))
+    params = {"start": at(-60).isoformat(), "end": at(600).isoformat(), "device_id": devices}
+    whole = live.get("/api/v1/energy/hourly", **params).json()
+    pages, after = [], None
+    while True:
+        page = live.get(
+            "/api/v1/energy/hourly", limit=3, **params, **({"after": after} if after else {})
+        ).json()
+        pages += page["buckets"]
+        after = page["next"]
+        if after is None:
+            break
+    assert (whole["next"], pages) == (None, whole["buckets"])
+
+
+def test_filled_buckets_are_null_with_coverage_0(live: LiveProcess, device: str) -> None:
+    live.store(device, (at(91), 100.0, 1.0), (at(95), 101.0, 3.0))
+    known = hourly(live, 30, 210, device, fields="consumption_kwh")
+    buckets = hourly(live, 30, 210, device, fields="consumption_kwh", fill="true")
+    assert [(bucket["consumption_kwh"], bucket["coverage"] > 0) for bucket in buckets] == [
+        (None, False),
+        (1.0, True),
+        (None, False),
+    ]
+    assert buckets[1:2] == known
+
+
+def test_pages_of_filled_buckets_are_the_whole(live: LiveProcess, device: str) -> None:
+    live.store(device, (at(91), 100.0, 1.0), (at(95), 101.0, 3.0))
+    start, end = at(30).isoformat(), at(510).isoformat()
+    whole = ask(live, "hourly", start, end, device, fill="true")
+    first = ask(live, "hourly", start, end, device, fill="true", limit=5)
+    second = ask(live, "hourly", start, end, device, fill="true", limit=5, after=first["next"])
+    assert (first["buckets"] + second["buckets"], second["next"]) == (whole["buckets"], None)
+
+
+def test_every_level_tells_the_same_consumption(live: LiveProcess, device: str) -> None:
+    live.store(device, *((at(minute), float(minute), 1.0) for minute in range(0, 300, 5)))
+    ranges = {
+        "minutely": ("2026-01-03", "2026-01-05"),
+        "hourly": ("2026-01-01", "2026-02-01"),
+        "daily": ("2026-01-01", "2026-02-01"),
+        "monthly": ("2026-01-01", "2027-01-01"),
+        "yearly": ("2026-01-01", "2027-01-01"),
+    }
+    for level, (start, end) in ranges.items():
+        buckets = ask(live, level, start, end, device)["buckets"]
+        assert sum(bucket["consumption_kwh"] for bucket in buckets) == pytest.approx(295.0), level
+
+
+def test_days_are_the_households(live: LiveProcess, device: str) -> None:
+    live.store(device, (at(0), 100.0, 1.0), (at(5), 101.0, 1.0))
+    [bucket] = ask(live, "daily", "2026-01-03", "2026-01-04", device)["buckets"]
+    assert (bucket["start"], bucket["end"]) == ("2026-01-02T18:30:00Z", "2026-01-03T18:30:00Z")
+
+
+def test_a_series_begins_with_the_bucket_that_its_range_begins_in(live: LiveProcess, device: str) -> None:
+    live.store(device, (at(0), 100.0, 1.0), (at(5), 101.0, 1.0))
+    answer = ask(live, "series", at(2).isoformat(), at(20 * 24 * 60).isoformat(), device, points=40)
+    assert answer["level"] == "day"
+    assert [bucket["consumption_kwh"] for bucket in answer["buckets"]] == [1.0]
+
+
+def test_a_stream_of_states_has_buckets(live: LiveProcess, device: str) -> None:
+    live.execute(
+        "insert into heatpump_status (device_id, timestamp, mode, compressor_running, received_at) "
+        "values (%s, %s, 'heating', true, now()), (%s, %s, 'idle', false, now())",
+        *(device, at(30), device, at(35)),
     )
-    assert buckets[-1]["provisional"]
+    params = {"start": at(30).isoformat(), "end": at(90).isoformat(), "device_id": device}
+    [bucket] = live.get("/api/v1/heatpump/hourly", **params).json()["buckets"]
+    assert (bucket["mode_seconds"], bucket["mode_changes"]) == ({"heating": 300}, 1)
+    assert (bucket["compressor_running_true_s"], bucket["compressor_running_starts"]) == (300, 0)
 
 
-@settings(max_examples=25, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    steps=st.lists(
-        st.tuples(st.integers(1, 200), st.integers(0, 50), st.booleans()), min_size=1, max_size=20
-    ),
-    cut=st.integers(1, 599),
-)
-def test_no_energy_is_lost_or_invented(
-    live: LiveProcess, steps: list[tuple[int, int, bool]], cut: int
-) -> None:
-    """Steps: minutes, what the meter moved, and whether it was reset before."""
-    device = f"meter{next(_devices)}"
-    minute, counter, moved = 0, 1000.0, 0.0
-    readings = [(at(0), counter, 1.0)]
-    for minutes, rise, reset in steps:
-        # A reset that nobody can see is none: the counter must fall for it to show.
-        counter = float(rise) if reset and rise < counter else counter + rise
-        minute, moved = minute + minutes, moved + rise
-        readings.append((at(minute), counter, 1.0))
-    live.store(device, *readings)
-    end = minute + 1
-    assert sum(consumption(live, -10, end, device)) == pytest.approx(moved)
-    if cut < end:
-        parts = sum(consumption(live, -10, cut, device)) + sum(consumption(live, cut, end, device))
-        assert parts == pytest.approx(moved)
+def test_the_cost_is_told_by_hour_day_and_month(live: LiveProcess, device: str) -> None:
+    live.store(device, *((at(minute), 100 + minute / 60, 1.0) for minute in range(0, 241, 5)))
+    live.execute(
+        "insert into hl.tariffs (name, device_id, valid_from, kind, price_per_kwh, currency, standing_charge_per_day) "
+        "values ('home', %s, '2020-01-01', 'flat', 0.5, 'EUR', 0.25)",
+        device,
+    )
+    costs = {
+        per: ask(live, "cost", "2026-01-01", "2026-02-01", device, per=per)["buckets"]
+        for per in ("hour", "day", "month")
+    }
+    assert sum(bucket["cost"] for bucket in costs["hour"]) == pytest.approx(2.0)
+    # From 21:30 to 01:30 in India.
+    assert [bucket["cost"] for bucket in costs["day"]] == [
+        pytest.approx(1.25 + 0.25),
+        pytest.approx(0.75 + 0.25),
+    ]
+    [month] = costs["month"]
+    assert (month["currency"], month["n_hours_without_price"]) == ("EUR", 0)
+    assert (month["cost"], month["standing_charge"]) == (pytest.approx(2.5), 0.5)
 
 
 def test_latest_holds_what_the_sink_stored_after_the_start(

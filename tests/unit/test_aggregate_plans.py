@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dbt_like_sql.engine.audit import Audited
-from dbt_like_sql.engine.soundness import judge_backlog, judge_fresh, silence_allowed
 from dbt_like_sql.engine.drain import Drained
 from dbt_like_sql.engine.marks import MAX_DAYS, plan_range
 from dbt_like_sql.engine.pace import FIRST_MARKS, MAX_MARKS, MAX_PAUSE_S, Chunk, plan_chunk
+from dbt_like_sql.engine.soundness import judge_backlog, judge_fresh, silence_allowed
 
 DAY = datetime(2026, 1, 31, tzinfo=UTC)
 

@@ -93,7 +93,14 @@ def test_the_pipeline_without_a_database_is_a_503(client: Client) -> None:
         ("/api/v1/energy/raw", "start"),
         ("/api/v1/energy/raw?start=2026-01-03T16:00:00Z&end=nonsense", "end"),
         ("/api/v1/energy/raw?start=2026-01-03T16:00:00Z&end=2026-01-03T15:00:00Z", "end"),
-        ("/api/v1/energy/hourly?start=2026-01-03T16:00:00Z&end=2026-03-03T16:00:00Z", "end"),
+        ("/api/v1/energy/hourly?start=2026-01-03&end=2027-01-05", "end"),
+        ("/api/v1/energy/minutely?start=2026-01-03&end=2026-01-06", "end"),
+        ("/api/v1/energy/daily?start=2026-01-03&end=2026-01-32", "end"),
+        ("/api/v1/energy/daily?start=2026-01-03&end=2026-01-31&fields=power_kw_area", "fields"),
+        ("/api/v1/energy/daily?start=2026-01-03&end=2026-01-31&fill=true", "fill"),
+        ("/api/v1/energy/daily?start=2026-01-03&end=2026-01-31&after=meter1", "after"),
+        ("/api/v1/energy/cost?start=2026-01-03&end=2026-01-31&per=year", "per"),
+        ("/api/v1/energy/series?start=2026-01-03&end=2026-01-31&points=0", "points"),
         ("/api/v1/streams?x=1", "x"),
         ("/api/v1/dead-letters?stream=gas", "stream"),
         ("/api/v1/dead-letters?state=old", "state"),
@@ -142,9 +149,8 @@ def test_a_declared_stream_is_served_without_python(client: Client) -> None:
     assert [field["name"] for field in streams["solar"]["fields"]] == ["yield_kwh", "power_kw", "strings_on"]
     schema = client.get("/docs/openapi.json").json()
     assert {path for path in schema["paths"] if "solar" in path} == {
-        "/api/v1/solar/latest",
-        "/api/v1/solar/raw",
-        "/api/v1/solar/hourly",
+        f"/api/v1/solar/{name}"
+        for name in ("latest", "raw", "minutely", "hourly", "daily", "monthly", "yearly", "series")
     }
     properties = schema["components"]["schemas"]["SolarData"]["properties"]
     assert properties["strings_on"]["description"] == "Strings that deliver"
@@ -155,6 +161,14 @@ def test_openapi_describes_parameters_answers_and_problems(client: Client) -> No
     required = {parameter["name"]: parameter["required"] for parameter in operation["parameters"]}
     assert required == {"start": True, "end": True, "device_id": False, "limit": False}
     assert {"200", "400", "503"} <= operation["responses"].keys()
+
+
+def test_openapi_describes_the_buckets_of_a_stream(client: Client) -> None:
+    schemas = client.get("/docs/openapi.json").json()["components"]["schemas"]
+    properties = schemas["SolarBucket"]["properties"]
+    assert {"yield_kwh_moved", "power_kw_mean", "strings_on_seconds", "coverage"} <= properties.keys()
+    assert not [name for name in properties if name.endswith(("_area", "_sum", "_count", "_weight_s"))]
+    assert properties["power_kw_max"]["description"] == "power_kw: greatest (kW)"
 
 
 def test_openapi_describes_the_dead_letters(client: Client) -> None:

@@ -1,7 +1,6 @@
 """The pure parts of the live service."""
 
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -11,19 +10,17 @@ from hypothesis import strategies as st
 
 from hl_live.guard import check_loopback, is_allowed_host, is_allowed_origin
 from hl_live.health import plan_kafka_check, plan_stage_check
-from hl_live.hours import HOUR, plan_hours
 from hl_live.latest import LatestReadings
-from hl_live.params import DEVICES, END, LIMIT, START, check_range, read_params
+from hl_live.params import DEVICES, LIMIT, check_range, fields_param, range_params, read_params
 from hl_live.problems import BadParameterError, UnknownStreamError, problem_of
 from hl_live.routes.page import PageFiles
-from hl_live.routes.readings import meter_fields
 from hl_platform.adapters.kafka.feed_reader import FeedState
 from hl_platform.adapters.postgres.readings import LeaseRow
 from hl_platform.core.errors import BackpressureError, ConfigError, InvariantError, TransientError
 from hl_platform.core.readings import Reading
-from hl_platform.streams import load_streams
 
 NOW = datetime(2026, 1, 3, 16, 0, tzinfo=UTC)
+BERLIN = ZoneInfo("Europe/Berlin")
 
 
 def reading(device_id: str, at: datetime, value: float = 1.0) -> Reading:
@@ -62,33 +59,6 @@ def test_latest_is_ordered_and_filtered_by_device() -> None:
     assert [found.device_id for found in latest.list(["c", "a", "x"])] == ["a", "c"]
 
 
-# hours
-
-
-@given(
-    st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)),  # noqa: DTZ001 - made aware below
-    st.integers(1, 40 * 86_400),
-    st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kolkata", "Australia/Lord_Howe", "America/St_Johns"]),
-)
-def test_hours_cover_the_range_without_a_hole(start: datetime, length_s: int, zone: str) -> None:
-    begin = start.replace(tzinfo=UTC)
-    end = begin + timedelta(seconds=length_s)
-    edges = plan_hours(begin, end, ZoneInfo(zone))
-    assert (edges[0], edges[-1]) == (begin, end)
-    assert all(timedelta(0) < after - before <= HOUR for before, after in pairwise(edges))
-
-
-def test_inner_hours_are_whole_on_the_households_clock() -> None:
-    edges = plan_hours(NOW + timedelta(minutes=50), NOW + timedelta(hours=3), ZoneInfo("Asia/Kolkata"))
-    assert [edge.minute for edge in edges] == [50, 30, 30, 0]
-
-
-def test_an_hour_that_the_clock_shows_twice_is_two_hours() -> None:
-    start = datetime(2026, 10, 25, 0, 0, tzinfo=ZoneInfo("Europe/Berlin"))
-    end = datetime(2026, 10, 26, 0, 0, tzinfo=ZoneInfo("Europe/Berlin"))
-    assert len(plan_hours(start, end, ZoneInfo("Europe/Berlin"))) - 1 == 25
-
-
 # parameters
 
 
@@ -119,17 +89,27 @@ def test_an_hour_that_the_clock_shows_twice_is_two_hours() -> None:
 )
 def test_a_bad_parameter_is_named(given: dict[str, list[str]], parameter: str) -> None:
     with pytest.raises(BadParameterError) as refused:
-        read_params(given, (START, END, DEVICES, LIMIT))
+        read_params(given, (*range_params(BERLIN), DEVICES, LIMIT))
     assert refused.value.parameter == parameter
 
 
 def test_parameters_have_their_values_and_defaults() -> None:
     values = read_params(
         {"start": ["2026-01-03T16:00:00Z"], "end": ["2026-01-03T18:00:00 01:00"], "device_id": ["a", "b"]},
-        (START, END, DEVICES, LIMIT),
+        (*range_params(BERLIN), DEVICES, LIMIT),
     )
     expected = {"start": NOW, "end": NOW + timedelta(hours=1), "device_id": ["a", "b"], "limit": 1000}
     assert values == expected
+
+
+def test_a_date_is_a_local_midnight() -> None:
+    values = read_params({"start": ["2026-06-01"], "end": ["2026-06-02"]}, range_params(BERLIN))
+    assert values["start"] == datetime(2026, 5, 31, 22, 0, tzinfo=UTC)
+
+
+def test_fields_come_in_the_order_of_the_declaration_however_they_are_given() -> None:
+    param = fields_param(("a", "b", "c"))
+    assert read_params({"fields": ["c,b", "a"]}, (param,)) == {"fields": ("a", "b", "c")}
 
 
 @pytest.mark.parametrize("length", [timedelta(0), timedelta(seconds=-1), timedelta(days=31, seconds=1)])
@@ -245,11 +225,6 @@ def test_a_stage_is_well_when_all_its_services_beat(leases: list[LeaseRow], stat
 
 
 # routes and files
-
-
-def test_a_stream_of_meters_is_known_by_its_fields() -> None:
-    fields = {name: meter_fields(stream) for name, stream in load_streams().items()}
-    assert fields == {"energy": ("total_energy_kwh", "power_kw"), "heatpump": None, "temperature": None}
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
+from hl_platform.adapters.postgres.bucket_rows import BucketSelection, buckets_sql, costs_sql
 from hl_platform.adapters.postgres.connection import connection_string
 from hl_platform.adapters.postgres.dead_letter_rows import (
     ENTRY_COLUMNS,
@@ -66,76 +67,6 @@ order by r.timestamp, r.device_id
 limit %(limit)s
 """
 
-# The counter is taken as rising evenly from one reading to the next, so what a step moved is shared out to the
-# buckets by time; a fall is a reset, after which the counter counts from zero. Mean power is the area under
-# straight lines between readings, divided by the time that readings cover.
-#
-# One pass along the primary key, without sorting: of the steps that cross a border there is one for each bucket
-# that they end in, which the aggregate carries along and the last part cuts.
-CONSUMPTION: LiteralString = """
-, ranges as (
-    select d.device_id,
-           coalesce((select max(timestamp) from public.{table} t
-                     where t.device_id = d.device_id and timestamp < %(start)s
-                       and {counter} is not null), %(start)s) as first,
-           coalesce((select min(timestamp) from public.{table} t
-                     where t.device_id = d.device_id and timestamp >= %(end)s
-                       and {counter} is not null), %(end)s) as last
-    from devices d
-), points as (
-    select r.device_id, s.*
-    from ranges r cross join lateral (
-        select timestamp, {counter} as counter, {power} as power,
-               width_bucket(timestamp, %(edges)s::timestamptz[]) as bucket
-        from public.{table} t
-        where t.device_id = r.device_id and timestamp >= r.first and timestamp <= r.last
-          and {counter} is not null
-        order by timestamp
-    ) s
-), steps as (
-    select device_id, bucket as b1, timestamp as t1, counter as c1, power as p1,
-           lag(bucket) over step as b0, lag(timestamp) over step as t0,
-           lag(counter) over step as c0, lag(power) over step as p0
-    from points window step as (partition by device_id order by timestamp)
-), measured as (
-    select device_id, b0, b1, t0, t1, p0, p1, extract(epoch from t1 - t0)::float8 as length_s,
-           case when c1 >= c0 then c1 - c0 else c1 end as delta
-    from steps
-), buckets as (
-    select device_id, b1 as bucket, count(*) as n_readings,
-           min(p1) as min_power, max(p1) as max_power, avg(p1) as sample_mean,
-           sum(delta) filter (where b0 = b1) as delta,
-           sum((p0 + p1) / 2 * length_s) filter (where b0 = b1) as power_s,
-           sum(length_s) filter (where b0 = b1 and p0 + p1 is not null) as covered_s,
-           min(b0) filter (where b0 < b1) as b0, min(t0) filter (where b0 < b1) as t0,
-           min(p0) filter (where b0 < b1) as p0, min(p1) filter (where b0 < b1) as p1,
-           min(delta) filter (where b0 < b1) as crossing, min(length_s) filter (where b0 < b1) as length_s
-    from measured group by device_id, b1
-), shares as (
-    select device_id, bucket, delta, power_s, covered_s from buckets
-    union all
-    select device_id, part, crossing * (z - a), (p0 + (p1 - p0) * (a + z) / 2) * (z - a) * length_s,
-           case when p0 + p1 is not null then (z - a) * length_s end
-    from buckets
-    cross join lateral generate_series(greatest(b0, 1), least(bucket, cardinality(%(edges)s::timestamptz[]) - 1)) part
-    cross join lateral (
-        select greatest(0, extract(epoch from (%(edges)s::timestamptz[])[part] - t0)::float8 / length_s) as a,
-               least(1, extract(epoch from (%(edges)s::timestamptz[])[part + 1] - t0)::float8 / length_s) as z
-    ) cut
-    where b0 < bucket and z > a
-), flows as (
-    select device_id, bucket, sum(delta) as consumption, sum(power_s) / nullif(sum(covered_s), 0) as mean_power
-    from shares group by device_id, bucket
-)
--- consumption: what a counter moved in each bucket, and the power beside it
-select device_id, bucket - 1, coalesce(f.consumption, 0)::float8,
-       case when b.n_readings > 0 then coalesce(f.mean_power, b.sample_mean) end::float8,
-       b.min_power::float8, b.max_power::float8, coalesce(b.n_readings, 0)
-from flows f left join buckets b using (device_id, bucket)
-where bucket between 1 and cardinality(%(edges)s::timestamptz[]) - 1
-order by device_id, bucket
-"""
-
 NEXT_OFFSETS: LiteralString = """
 -- next_offsets: how far a sink has come
 select kafka_topic, kafka_partition, next_offset from hl.offsets where consumer_group = %(consumer_group)s
@@ -145,24 +76,6 @@ LEASES: LiteralString = """
 -- leases: who runs each service, and how long ago it last said so
 select service, stage, extract(epoch from now() - beat_at)::float8, released_at is null from hl.leases order by service
 """
-
-
-class BucketRow(NamedTuple):
-    """What one device's meter moved in one bucket.
-
-    Args:
-        bucket: its number, from 0.
-        consumption: in the counter's unit.
-        mean_power: weighted by time; None, like the next two, where no reading lies in the bucket.
-    """
-
-    device_id: str
-    bucket: int
-    consumption: float
-    mean_power: float | None
-    min_power: float | None
-    max_power: float | None
-    n_readings: int
 
 
 class LeaseRow(NamedTuple):
@@ -189,7 +102,8 @@ class ReadingQueries:
             psycopg.conninfo.make_conninfo(
                 conninfo, options=f"{psycopg.conninfo.conninfo_to_dict(conninfo).get('options', '')} {guards}"
             ),
-            kwargs={"autocommit": True},
+            # Prepared at once: planning a view over many table partitions takes longer than running it.
+            kwargs={"autocommit": True, "prepare_threshold": 0},
             min_size=1,
             max_size=MAX_CONNECTIONS,
             timeout=CONNECTION_WAIT_S,
@@ -233,35 +147,17 @@ class ReadingQueries:
         values = {"device_ids": _listed(device_ids), "start": start, "end": end, "limit": limit}
         return await self._readings(stream, RAW, values)
 
-    async def consumption(
-        self,
-        stream: Stream,
-        counter: str,
-        power: str,
-        edges: Sequence[datetime],
-        device_ids: Sequence[str] | None = None,
-    ) -> list[BucketRow]:
-        """What each meter moved between each edge and the next, by device and bucket.
+    async def buckets(self, selection: BucketSelection) -> list[tuple[Any, ...]]:
+        """Buckets of a model by device and begin, at most `selection.limit`.
 
-        Args:
-            stream: whose table is read.
-            counter: field that counts.
-            power: field whose mean, least and greatest value go beside it.
-            edges: at least two, rising; bucket i is from edge i to before edge i + 1.
-            device_ids: None for all.
-
-        Guarantee: the sum over adjoining buckets is what one bucket over all of them gives.
+        Returns:
+            (device_id, bucket, bucket_end, n_readings, coverage, provisional, *columns) of each.
         """
-        query = sql.SQL(DEVICES + CONSUMPTION).format(
-            table=sql.Identifier(stream.table), counter=sql.Identifier(counter), power=sql.Identifier(power)
-        )
-        values = {
-            "device_ids": _listed(device_ids),
-            "edges": list(edges),
-            "start": edges[0],
-            "end": edges[-1],
-        }
-        return [BucketRow(*row) for row in await self._rows(query, values)]
+        return await self._rows(buckets_sql(selection, DEVICES), selection.values())
+
+    async def costs(self, selection: BucketSelection) -> list[tuple[Any, ...]]:
+        """Rows of a view of costs by device and begin: (device_id, bucket, bucket_end, provisional, *columns)."""
+        return await self._rows(costs_sql(selection), selection.values())
 
     async def next_offsets(self, consumer_group: str) -> dict[tuple[str, int], int]:
         """Where a sink continues, by Kafka topic and partition."""
