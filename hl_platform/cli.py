@@ -18,6 +18,7 @@ COMMANDS = {
     "dlq": "hl_platform.stack.dlq",
     "import": "hl_platform.stack.importing",
     "psql": "hl_platform.stack.database",
+    "grafana": "hl_platform.stack.grafana.command",
     "simulate": "hl_platform.simulator.command",
     "migrate": "hl_platform.stack.database",
     "down": "hl_platform.stack.up",
