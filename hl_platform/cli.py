@@ -16,6 +16,8 @@ COMMANDS = {
     "status": "hl_platform.stack.status",
     "logs": "hl_platform.stack.logs",
     "dlq": "hl_platform.stack.dlq",
+    "sql": "hl_platform.stack.sql",
+    "stream": "hl_platform.stack.stream",
     "import": "hl_platform.stack.importing",
     "psql": "hl_platform.stack.database",
     "grafana": "hl_platform.stack.grafana.command",

@@ -1,5 +1,8 @@
 """Brings the objects of all models to what this version and the declared streams say. Safe to run at any time."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import structlog
 
 from dbt_like_sql.engine.database import Database
@@ -18,6 +21,7 @@ from dbt_like_sql.engine.objects import (
 )
 from dbt_like_sql.engine.project import Project
 from dbt_like_sql.engine.render import Renderer
+from hl_platform.core.errors import ConfigError
 from hl_platform.core.streams import Stream
 
 log = structlog.get_logger()
@@ -114,13 +118,25 @@ def deploy(db: Database, project: Project, timezone: str, version: str) -> list[
         for model in reversed(changed):
             db.rows(f"drop view if exists public.{model.name}")
         for model in changed:
-            _remake(db, project, model, renderer, had_rows=model.name in deployed)
+            with _named(model):
+                _remake(db, project, model, renderer, had_rows=model.name in deployed)
             db.rows(
                 NOTE,
                 {"model": model.name, "digest": digest_of(model, renderer, timezone), "version": version},
             )
             log.info("model_deployed", model=model.name)
     return [model.name for model in changed]
+
+
+@contextmanager
+def _named(model: Model) -> Iterator[None]:
+    """What the database does not like is said with the model's file."""
+    try:
+        yield
+    except ConfigError as exc:
+        raise ConfigError(
+            f"{model.name}.sql: {exc}. `hl sql compile {model.name}` shows what it becomes."
+        ) from exc
 
 
 def _ensure_triggers(db: Database, stream: Stream) -> None:
@@ -157,7 +173,7 @@ def _remake(db: Database, project: Project, model: Model, renderer: Renderer, *,
     _comment(db, model, f"view public.{model.name}")
     if had_rows:
         _carry_over(db, model, floor_of, old)
-    _mark_all(db, model, stream)
+    mark_all(db, model, stream)
 
 
 def _make_table(db: Database, model: Model, renderer: Renderer) -> None:
@@ -188,7 +204,14 @@ def _carry_over(db: Database, model: Model, floor_of: str, old: str) -> None:
     db.rows(f"drop table materialized.{old}")
 
 
-def _mark_all(db: Database, model: Model, stream: Stream | None) -> None:
+def mark_all(db: Database, model: Model, stream: Stream | None) -> None:
+    """Marks every bucket of a continuous aggregate that has something to be computed from.
+
+    Args:
+        db: as the owner of the tables.
+        model: which.
+        stream: the one whose readings it reads directly, if any.
+    """
     if stream is not None:
         values = {"model": model.name, "table_name": stream.table}
         db.rows(MARK_READINGS.format(table=f"public.{stream.table}"), values)

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import yaml
 
 from hl_platform.core.errors import ConfigError
 
+H = TypeVar("H")
 Materialization = Literal["continuous_aggregate", "function", "view", "table"]
 Grain = Literal["minute", "hour", "day", "month", "year"]
 
@@ -43,6 +44,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         owner: who answers for it.
         columns: comment of each column, with its unit in brackets.
         select: the SELECT as it stands in the file, with its macros.
+        first_line: of the file, where the SELECT begins.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     owner: str = "home"
     columns: Mapping[str, str]
     select: str = ""
+    first_line: int = 1
 
     @property
     def refs(self) -> tuple[str, ...]:
@@ -71,6 +74,10 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         """Whether buckets of it can be dirty."""
         return self.materialization == "continuous_aggregate"
 
+    def line_of(self, text: str) -> int:
+        """The line of the file where a text of the SELECT stands first; where the SELECT begins without it."""
+        return self.first_line + self.select[: max(self.select.find(text), 0)].count("\n")
+
 
 def parse_model(text: str, file: str) -> Model:
     """The model that a file holds.
@@ -82,21 +89,44 @@ def parse_model(text: str, file: str) -> Model:
     Raises:
         ConfigError: names the file, the key and what is allowed.
     """
+    model: Model = msgspec.structs.replace(read_header(text, file, Model), **select_of(text))
+    _check(model, file)
+    return model
+
+
+def read_header(text: str, file: str, kind: type[H]) -> H:
+    """What the YAML in the comment at the top of a .sql file says.
+
+    Raises:
+        ConfigError: names the file, the line or key, and what is allowed.
+    """
     match = HEADER.match(text)
     if match is None:
-        raise ConfigError(f"{file}: begins with no header. Write /* name: …, description: … */ first.")
+        raise ConfigError(f"{file}:1: begins with no header. Write /* name: …, description: … */ first.")
     try:
         header: Any = yaml.safe_load(match[1])
     except yaml.YAMLError as exc:
-        raise ConfigError(f"{file}: the header is not YAML: {exc}") from exc
+        mark = getattr(exc, "problem_mark", None)
+        line = 1 + text[: match.start(1)].count("\n") + (mark.line if mark else 0)
+        problem = getattr(exc, "problem", None) or exc
+        raise ConfigError(
+            f"{file}:{line}: the header is not YAML: {problem}. Put a text with a colon in quotes."
+        ) from exc
     if not isinstance(header, dict):
-        raise ConfigError(f"{file}: the header holds no keys. Write name, description, materialization, …")
+        raise ConfigError(f"{file}:1: the header holds no keys. Write name, description, materialization, …")
     try:
-        model = msgspec.convert({**header, "select": text[match.end() :].strip()}, Model)
+        return msgspec.convert(header, kind)
     except msgspec.ValidationError as exc:
         raise ConfigError(f"{file}: header: {exc}") from exc
-    _check(model, file)
-    return model
+
+
+def select_of(text: str) -> dict[str, Any]:
+    """The SELECT behind a header, and the line that it begins in."""
+    match = HEADER.match(text)
+    end = match.end() if match else 0
+    behind = text[end:]
+    begin = end + len(behind) - len(behind.lstrip())
+    return {"select": behind.strip(), "first_line": 1 + text[:begin].count("\n")}
 
 
 def _check(model: Model, file: str) -> None:

@@ -98,6 +98,31 @@ def public_view(model: Model, columns: Sequence[str]) -> str:
     )
 
 
+def statements_of(
+    model: Model, below: Sequence[str], stream: Stream | None, renderer: Renderer, columns: Sequence[str]
+) -> list[str]:
+    """All that makes the objects of a model beside its table, for a person to read.
+
+    Args:
+        model: which.
+        below: its name and those of all aggregates below it.
+        stream: the one whose readings it reads directly, if any.
+        renderer: of all models.
+        columns: of its table, in order.
+    """
+    if model.bucket is None:
+        return [f"create {model.materialization} public.{model.name} as\n{renderer.render(model)}"]
+    found = [compute_function(model, renderer)]
+    if model.is_aggregate:
+        found += [
+            dirty_view(model, below, stream.table if stream else model.refs[0]),
+            public_view(model, columns),
+        ]
+        if stream is not None and stream.counters:
+            found.append(events_function(model, stream, renderer))
+    return found
+
+
 def neighbour_functions(stream: Stream) -> list[str]:
     """Makes `hl.before_<table>` and `hl.after_<table>`: the reading of a device before a time, and from it on.
 

@@ -1,13 +1,18 @@
 """All models: those in the package, those of the household, and those that a stream gets without a file."""
 
+import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from dbt_like_sql.engine.model import Model, parse_model
+from dbt_like_sql.engine.render import near
 from hl_platform.core.errors import ConfigError
 from hl_platform.core.streams import Stream
+
+# Where the text of a built-in model names a field of its stream: in a macro, or in a column of its pieces.
+FIELD = re.compile(r"\b(?:gauge|counter|state|running|label)\('([a-z0-9_]+)'|\bheld_([a-z0-9_]+)")
 
 
 class Project:
@@ -27,8 +32,10 @@ class Project:
         for model in self.models.values():
             for name in model.sources:
                 if name not in streams:
-                    msg = f"{model.name}.sql: source('{name}'): declared are {', '.join(streams)}."
-                    raise ConfigError(msg)
+                    line = model.line_of(f"source('{name}'")
+                    raise ConfigError(
+                        f"{model.name}.sql:{line}: source('{name}'): no such stream. {near(name, streams)}"
+                    )
 
     def aggregates(self) -> list[Model]:
         """The continuous aggregates, upstream first."""
@@ -70,9 +77,11 @@ def load_project(streams: Mapping[str, Stream], models_dir: str | None = None) -
     for folder in sorted(
         (resources.files("dbt_like_sql") / "models").iterdir(), key=lambda found: found.name
     ):
-        # Models of a built-in stream that the household replaced by its own declaration would not fit it.
         if folder.is_dir() and folder.name in streams:
-            texts |= _texts_in(folder)
+            built_in = _texts_in(folder)
+            # Those of a built-in stream that the household replaced by its own declaration may not fit it.
+            if _fits(streams[folder.name], built_in.values()):
+                texts |= built_in
     for stream in streams.values():
         for name, text in scaffold_models(stream).items():
             texts.setdefault(name, text)
@@ -83,6 +92,11 @@ def load_project(streams: Mapping[str, Stream], models_dir: str | None = None) -
             msg = f"HL_MODELS_DIR={models_dir!r} cannot be read: {exc}"
             raise ConfigError(msg) from exc
     return Project((parse_model(text, name) for name, text in texts.items()), streams)
+
+
+def _fits(stream: Stream, texts: Iterable[str]) -> bool:
+    fields = {field.name for field in stream.fields}
+    return all(name in fields for text in texts for names in FIELD.findall(text) for name in names if name)
 
 
 def _texts_in(folder: Traversable) -> dict[str, str]:
@@ -99,8 +113,9 @@ def _sorted(models: Mapping[str, Model]) -> dict[str, Model]:
         if name in path:
             raise ConfigError(f"{name}.sql: ref() leads back to itself: {' -> '.join((*path, name))}.")
         if name not in models:
+            line = models[path[-1]].line_of(f"ref('{name}'")
             raise ConfigError(
-                f"{path[-1]}.sql: ref('{name}'): there is no such model. There are {', '.join(models)}."
+                f"{path[-1]}.sql:{line}: ref('{name}'): there is no such model. {near(name, models)}"
             )
         for ref in models[name].refs:
             visit(ref, (*path, name))

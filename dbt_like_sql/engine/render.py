@@ -1,6 +1,7 @@
 """A model's text to SQL: ref(), source() and the macros of dbt_like_sql/macros."""
 
-from collections.abc import Callable, Mapping
+import difflib
+from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 from typing import Any, NamedTuple
 
@@ -31,6 +32,10 @@ class Scope(NamedTuple):
     relation: str | None = None
 
 
+class _WrongCallError(Exception):
+    """Something in a model's text names what is not there."""
+
+
 class Renderer:
     """Renders models.
 
@@ -57,7 +62,7 @@ class Renderer:
             scope: what an aggregate reads; None for a view or table, which reads everything.
 
         Raises:
-            ConfigError: the text is not right; the message names the model.
+            ConfigError: the text is not right; the message names the file and the line.
         """
         return self._rendered(model, model.select, scope)
 
@@ -77,20 +82,22 @@ class Renderer:
         fields = self._fields_below(model)
         functions: dict[str, Callable[..., Any]] = {
             "ref": lambda name: self._ref(name, scope),
-            "source": lambda name: self._source(model, name, scope),
-            "field": lambda name: self._field(model, fields, name),
+            "source": lambda name: self._source(name, scope),
+            "field": lambda name: _field(fields, name),
             "is_boolean": lambda name: name in fields and fields[name].type == "boolean",
             "bucket": lambda: f"hl.bucket_start('{model.bucket}', bucket)",
         }
         values = {
-            "scope": _relation_filled(scope, self._streams, model),
+            "scope": self._relation_filled(scope, model),
             "max_spread": MAX_SPREAD,
             **functions,
         }
         try:
             return self._env.from_string(self._macros + text).render(values).strip()
-        except jinja2.TemplateError as exc:
-            raise ConfigError(f"{model.name}.sql: {exc}") from exc
+        # A TypeError is a macro's, called with what it does not take.
+        except (jinja2.TemplateError, _WrongCallError, TypeError) as exc:
+            line = model.first_line + line_of(exc) - self._macros.count("\n") - 1
+            raise ConfigError(f"{model.name}.sql:{line}: {exc}") from exc
 
     def _ref(self, name: str, scope: Scope | None) -> str:
         if scope is None:
@@ -101,24 +108,44 @@ class Renderer:
             f") as {name}"
         )
 
-    def _source(self, model: Model, name: str, scope: Scope | None) -> Any:  # noqa: ANN401 - what the macros take
+    def _source(self, name: str, scope: Scope | None) -> Any:  # noqa: ANN401 - what the macros take
         if name not in self._streams:
-            raise ConfigError(f"{model.name}.sql: source('{name}'): declared are {', '.join(self._streams)}.")
+            raise _WrongCallError(f"source('{name}'): no such stream. {near(name, self._streams)}")
         stream = self._streams[name]
         return f"public.{stream.table}" if scope is None else stream
-
-    def _field(self, model: Model, fields: Mapping[str, Field], name: str) -> Field:
-        if name not in fields:
-            raise ConfigError(f"{model.name}.sql: {name!r} is no field of its stream: {', '.join(fields)}.")
-        return fields[name]
 
     def _fields_below(self, model: Model) -> dict[str, Field]:
         names = [name for name in model.sources if name in self._streams]
         return {field.name: field for name in names for field in self._streams[name].fields}
 
+    def _relation_filled(self, scope: Scope | None, model: Model) -> Scope | None:
+        if scope is None or not model.sources or model.sources[0] not in self._streams:
+            return scope
+        relation = scope.relation or f"public.{self._streams[model.sources[0]].table}"
+        return scope._replace(relation=relation, step=STEPS[model.bucket or "hour"])
 
-def _relation_filled(scope: Scope | None, streams: Mapping[str, Stream], model: Model) -> Scope | None:
-    if scope is None or not model.sources or model.sources[0] not in streams:
-        return scope
-    relation = scope.relation or f"public.{streams[model.sources[0]].table}"
-    return scope._replace(relation=relation, step=STEPS[model.bucket or "hour"])
+
+def near(name: str, there: Iterable[str]) -> str:
+    """A sentence with what somebody may have meant, or with all there is."""
+    names = list(there)
+    alike = difflib.get_close_matches(name, names, n=3)
+    return f"Did you mean {' or '.join(alike)}?" if alike else f"There are {', '.join(names)}."
+
+
+def _field(fields: Mapping[str, Field], name: str) -> Field:
+    if name not in fields:
+        raise _WrongCallError(f"{name!r} is no field of its stream. {near(name, fields)}")
+    return fields[name]
+
+
+def line_of(exc: Exception) -> int:
+    """The line of the template itself, not of a macro in it, where an error came up."""
+    if isinstance(exc, jinja2.TemplateSyntaxError):
+        return exc.lineno
+    trace = exc.__traceback__
+    while trace is not None:
+        # Jinja puts its template's lines into the trace; what is outermost comes first.
+        if trace.tb_frame.f_code.co_filename == "<template>":
+            return trace.tb_lineno
+        trace = trace.tb_next
+    return 0

@@ -95,7 +95,6 @@ def describe_columns(stream: Stream, grain: Grain) -> dict[str, str]:
     comments = {
         "device_id": "Which device",
         "bucket": f"Begin of the {what}, inclusive",
-        "bucket_end": f"End of the {what}, exclusive",
         "n_readings": f"Readings in the {what}",
         "first_at": "Time of the first reading",
         "last_at": "Time of the last reading",
@@ -103,11 +102,14 @@ def describe_columns(stream: Stream, grain: Grain) -> dict[str, str]:
     }
     for field in stream.fields:
         comments |= _describe(field)
+    comments["bucket_end"] = f"End of the {what}, exclusive"
+    comments["refresh_id"] = "Which of hl.refreshes made the row; null: computed just now"
     return comments
 
 
 def _describe(field: Field) -> dict[str, str]:
     name, unit = field.name, f" ({field.unit})" if field.unit else ""
+    area = f" ({field.unit}·s)" if field.unit else " (s)"
     about = field.description or name
     match field.kind:
         case "gauge":
@@ -118,18 +120,20 @@ def _describe(field: Field) -> dict[str, str]:
                 f"{name}_max": f"{about}: greatest{unit}",
                 f"{name}_first": f"{about}: at the first reading{unit}",
                 f"{name}_last": f"{about}: at the last reading{unit}",
-                f"{name}_count": "Readings that have it",
-                f"{name}_sum": f"Sum over the readings{unit}",
-                f"{name}_area": f"Value times seconds, over the time it is known{unit}",
-                f"{name}_weight_s": "For how long it is known (s)",
+                f"{name}_count": f"{about}: readings that have it",
+                f"{name}_sum": f"{about}: sum over the readings{unit}",
+                f"{name}_area": f"{about}: value times seconds, over the time it is known{area}",
+                f"{name}_weight_s": f"{about}: for how long it is known (s)",
             }
         case "counter":
             return {
-                moved_name(field): f"What it moved; a step across a border is shared out by time{unit}",
-                gap_name(field): f"The part of it that moved while no reading came{unit}",
+                moved_name(
+                    field
+                ): f"{about}: what it moved; a step across a border is shared out by time{unit}",
+                gap_name(field): f"{about}: the part that moved while no reading came{unit}",
                 f"{name}_first": f"{about}: at the first reading{unit}",
                 f"{name}_last": f"{about}: at the last reading{unit}",
-                f"{name}_events": "Resets and jumps, listed in hl.counter_events",
+                f"{name}_events": f"{about}: resets and jumps, listed in hl.counter_events",
             }
         case "state" if field.type == "boolean":
             return {

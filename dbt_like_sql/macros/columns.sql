@@ -10,6 +10,7 @@ count(at) as n_readings,
 {%- endmacro %}
 
 {% macro gauge(name) -%}
+{% set known = field(name) -%}
 coalesce(
         sum(held_{{ name }} * seconds) / nullif(sum(seconds) filter (where held_{{ name }} is not null), 0),
         sum({{ name }}) / nullif(count({{ name }}), 0)
@@ -36,21 +37,25 @@ coalesce(sum(moved_{{ name }}), 0) as {{ moved }},
 {# Whether a counter did something in a step that a person should see: fell, beyond its jitter, or jumped. #}
 {% macro event(f) -%}
 (next_{{ f.name }} < held_{{ f.name }} * (1 - {{ f.jitter_share }})
-        {%- if f.max_rate_per_hour %} or next_{{ f.name }} - held_{{ f.name }}
-            > {{ f.max_rate_per_hour }} * greatest(date_part('epoch', next_at - step_at) / 3600, 1){% endif %})
+        {%- if f.max_rate_per_hour %} or next_{{ f.name }} - held_{{ f.name }} > {{ f.max_rate_per_hour }}
+            and next_{{ f.name }} - held_{{ f.name }}
+                > {{ f.max_rate_per_hour }} * date_part('epoch', next_at - step_at) / 3600{% endif %})
 {%- endmacro %}
 
 {% macro state(name) -%}
+{% set known = field(name) -%}
 hl.seconds_by(held_{{ name }}::text, seconds) as {{ name }}_seconds,
     count(*) filter (where ends and next_{{ name }} <> held_{{ name }}) as {{ name }}_changes
 {%- endmacro %}
 
 {# A state that is true or false: how long it was true, and how often it became so. #}
 {% macro running(name, seconds, starts) -%}
+{% set known = field(name) -%}
 coalesce(sum(seconds) filter (where held_{{ name }}), 0) as {{ seconds }},
     count(*) filter (where ends and next_{{ name }} and not held_{{ name }}) as {{ starts }}
 {%- endmacro %}
 
 {% macro label(name) -%}
+{% set known = field(name) -%}
 max(last_{{ name }}{{ '::text' if is_boolean(name) }}){{ '::boolean' if is_boolean(name) }} as {{ name }}
 {%- endmacro %}

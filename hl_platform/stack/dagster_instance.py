@@ -8,6 +8,9 @@ URL_VARIABLE = "DAGSTER_POSTGRES_URL"
 # Dagster knows sensors, their state and their runs by it: never change it.
 LOCATION_NAME = "hl"
 MODULE = "hl_platform.definitions"
+# Each keep-alive sensor holds one for most of the time, and the start of a run must not wait for it. Dagster would
+# allow four more than there are cores. Made on demand.
+CODE_SERVER_THREADS = 32
 
 DAGSTER_YAML = """\
 # Written by hl at every start; changes made here are lost.
@@ -140,7 +143,8 @@ def storage_url(database_url: str) -> str:
 def code_server_command(python: str, host: str, port: int) -> list[str]:
     """Serves the definitions; start it first and wait for its port."""
     return [python, "-m", "hl_platform.code_server", "api", "grpc", "--module-name", MODULE, "--host", host,
-            "--port", str(port), "--location-name", LOCATION_NAME]  # fmt: skip
+            "--port", str(port), "--location-name", LOCATION_NAME,
+            "--max-workers", str(CODE_SERVER_THREADS)]  # fmt: skip
 
 
 def webserver_command(python: str, home: Path, host: str, port: int) -> list[str]:

@@ -47,6 +47,11 @@ mqtt_filter = "house/air/#"
 kafka_topic = "house.air"
 table = "air_readings"
 
+[fields.power]
+type = "float"
+kind = "gauge"
+unit = "W"
+
 [fields.fan]
 type = "smallint"
 kind = "state"
@@ -77,7 +82,7 @@ ROWS = {
     "temperature_readings": "room, temperature, humidity) select d, t, 'kitchen', 20, 50",
     "solar_readings": "yield_kwh, irradiance, inverter, feeding, roof) select d, t, extract(epoch from t) / 1e6, 300, "
     "'on', true, 'south'",
-    "air_readings": "fan) select d, t, 1",
+    "air_readings": "power, fan) select d, t, 40, 1",
 }
 # A name that ends a string which is not quoted with care.
 DEVICES = ("cellar", "it's")

@@ -156,6 +156,28 @@ def test_costs_are_shown_where_there_are_models_of_them(project: Project):
     assert shown == {"hl-stream-energy"}
 
 
+@pytest.mark.parametrize(
+    ("uid", "title", "unit"),
+    [
+        # A column of the models beside those of the fields' kinds.
+        ("hl-stream-heatpump", "Electrical energy drawn", "kwatth"),
+        # No model and no counter of the stream tells energy.
+        ("hl-stream-air", "power: energy", "watth"),
+        ("hl-stream-energy", "Consumption", "kwatth"),
+    ],
+)
+def test_energy_is_shown_once_from_what_tells_it_best(project: Project, uid: str, title: str, unit: str):
+    (made,) = (made for made in dashboards(project) if made["uid"] == uid)
+    shown = [
+        (panel["title"], panel["fieldConfig"]["defaults"]["unit"])
+        for panel in made["panels"]
+        if panel["type"] == "timeseries"
+        and panel["fieldConfig"]["defaults"]["unit"] in {"kwatth", "watth"}
+        and "gaps apart" not in panel["title"]
+    ]
+    assert shown == [(title, unit)]
+
+
 def test_every_panel_has_an_id_and_a_place_of_its_own(project: Project):
     for dashboard in dashboards(project):
         cells = [

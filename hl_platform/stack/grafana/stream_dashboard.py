@@ -1,7 +1,10 @@
 """The dashboard of a stream, from the kinds of its fields and the models that there are."""
 
+import re
+
+from dbt_like_sql.engine.model import ADVERBS
 from dbt_like_sql.engine.project import Project
-from dbt_like_sql.engine.scaffold import gap_name, moved_name
+from dbt_like_sql.engine.scaffold import describe_columns, gap_name, moved_name
 from hl_platform.core.streams import Field, Stream
 from hl_platform.stack.grafana import queries
 from hl_platform.stack.grafana.panels import (
@@ -17,9 +20,11 @@ from hl_platform.stack.grafana.panels import (
     wide,
 )
 
-# Seconds of a gauge's unit of power, and what they are an hour's energy of.
+# The unit of power, and that of the energy of an hour of it.
 ENERGY_OF = {"kW": "kWh", "W": "Wh"}
 SHARE = {"min": 0, "max": 100}
+# A comment that ends with a unit is that of a number.
+NUMBER = re.compile(r"(?P<what>.*?)(, .*)? \((?P<unit>[^()]+)\)")
 
 
 def stream_dashboard(stream: Stream, project: Project, timezone: str) -> Json:
@@ -32,7 +37,7 @@ def stream_dashboard(stream: Stream, project: Project, timezone: str) -> Json:
         query_variable("bucket", "One point is a", queries.bucket_query()),
         query_variable("view", "View", queries.view_query(), hidden=True),
     ]
-    panels = [_latest(stream), *_all_devices(stream)]
+    panels = [_latest(stream), *_all_devices(stream, _own_columns(stream, project))]
     if has_cost:
         variables.append(query_variable("cost_view", "Cost view", queries.cost_view_query(), hidden=True))
         panels += _costs(stream)
@@ -64,10 +69,29 @@ def _latest(stream: Stream) -> Json:
     return wide(table("Latest reading", queries.latest(stream), units), height=6)
 
 
-def _all_devices(stream: Stream) -> list[Json]:
+def _own_columns(stream: Stream, project: Project) -> dict[str, tuple[str, str]]:
+    """What each number is, and its unit, that the models of all levels have beside those of the fields' kinds."""
+    levels = [project.models[f"{stream.name}_{adverb}"].columns for adverb in ADVERBS.values()]
+    usual = describe_columns(stream, "hour")
+    found = {name: NUMBER.fullmatch(text) for name, text in levels[0].items() if name not in usual}
+    return {
+        name: (match["what"], match["unit"])
+        for name, match in found.items()
+        if match and all(name in columns for columns in levels)
+    }
+
+
+def _all_devices(stream: Stream, own: dict[str, tuple[str, str]]) -> list[Json]:
     panels = []
     for field in stream.fields:
         panels += _of_all(stream, field)
+        # Energy from power, where neither a counter nor a model tells it.
+        energy = ENERGY_OF.get(field.unit) if field.kind == "gauge" else None
+        told = {*(counter.unit for counter in stream.counters), *(unit for _, unit in own.values())}
+        if energy is not None and not told & set(ENERGY_OF.values()):
+            panels.append(_energy(stream, field, energy))
+    for name, (what, unit) in own.items():
+        panels.append(time_series(what, queries.by_device(stream, name), unit_of(unit), stacked=True))
     return panels
 
 
@@ -83,13 +107,14 @@ def _of_all(stream: Stream, field: Field) -> list[Json]:
                 if label
                 else queries.by_device(stream, f"{field.name}_mean")
             )
-            return [time_series(f"{about(field)}: mean", means, unit), *_energy(stream, field)]
+            return [time_series(f"{about(field)}: mean", means, unit)]
         case "state" if field.type == "boolean":
+            name = field.name.replace("_", " ").capitalize()
             true_s = queries.by_device(stream, f"{field.name}_true_s")
             starts = queries.by_device(stream, f"{field.name}_starts")
             return [
-                time_series(f"{about(field)}: running time", true_s, "s", stacked=True),
-                time_series(f"{about(field)}: starts", starts, "none", stacked=True),
+                time_series(f"{name}: time", true_s, "s", stacked=True),
+                time_series(f"{name}: starts", starts, "none", stacked=True),
             ]
         case "state":
             return [
@@ -106,14 +131,10 @@ def _states(stream: Stream, field: Field) -> Json:
     )
 
 
-def _energy(stream: Stream, field: Field) -> list[Json]:
-    """Energy from power, where no counter tells it."""
-    energy = ENERGY_OF.get(field.unit)
-    if energy is None or any(counter.unit in ENERGY_OF.values() for counter in stream.counters):
-        return []
+def _energy(stream: Stream, field: Field, unit: str) -> Json:
     column = f"{field.name}_area"
     sql = queries.by_device(stream, column, f"{column} / 3600")
-    return [time_series(f"{about(field)}: energy", sql, unit_of(energy), stacked=True)]
+    return time_series(f"{about(field)}: energy", sql, unit_of(unit), stacked=True)
 
 
 def _moved_title(field: Field) -> str:
