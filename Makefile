@@ -39,7 +39,7 @@ bench: env-dev ## Measure the running stack: make bench ARGS=delay
 bench-aggregates: env-dev ## Measure the aggregates on a PostgreSQL of their own: ARGS="--sets home --scale 0.1"
 	@exec $(BIN)/python -m bench aggregates $(ARGS)
 
-docs: env-dev ## Write the pages of docs/ that are made from the code
+docs: env-dev ## Write what is made from the code: pages of docs/, dashboards of deploy/grafana/
 	@$(BIN)/python docs/generate.py
 
 lock: env-dev ## Pin what pyproject.toml asks for; newer versions with ARGS=--upgrade

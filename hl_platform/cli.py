@@ -21,6 +21,7 @@ COMMANDS = {
     "import": "hl_platform.stack.importing",
     "tariff": "hl_platform.stack.tariffs",
     "psql": "hl_platform.stack.database",
+    "grafana": "hl_platform.stack.grafana.command",
     "simulate": "hl_platform.simulator.command",
     "migrate": "hl_platform.stack.database",
     "archive": "hl_platform.stack.archive",

@@ -6,7 +6,7 @@ from itertools import count, pairwise
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from dbt_like_sql.engine.model import Grain
+from hl_platform.core.levels import Grain
 from tests.aggregates.histories import History, change, histories, refresh
 from tests.aggregates.house import House
 from tests.aggregates.oracle import Step, micros, moved
