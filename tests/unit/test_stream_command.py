@@ -88,7 +88,7 @@ def test_list_names_every_stream(folder: Path):
 
 def test_compile_writes_every_model(folder: Path):
     result = hl(folder, "sql", "compile", "--output", str(folder))
-    assert result.stdout == f"15 models written to {folder}.\n"
+    assert result.stdout == f"18 models written to {folder}.\n"
     assert "pieces" in (folder / "energy_hourly.sql").read_text()
 
 

@@ -12,9 +12,9 @@ columns:
   priced_kwh: The part of it whose price is known (kWh)
   n_hours: Hours that something is known of
   n_hours_without_price: Those of them that have no price; their cost is not in `cost`
-  energy_cost: Sum of the hours that have a price; null if none has, or if they have several currencies
-  standing_charge: Of the rate in force when the day begins; null if none is, or if it is in another currency
-  cost: Energy and standing charge together; null without a price
+  energy_cost: Sum of the hours that have a price; null if none has, or if they have several currencies (currency)
+  standing_charge: Of the rate in force when the day begins; null if none is, or if it is in another currency (currency)
+  cost: Energy and standing charge together; null without a price (currency)
   currency: Of all of it; null if there is none, or more than one
 */
 select

@@ -10,8 +10,8 @@ columns:
   bucket_end: End of the hour, exclusive
   consumption_kwh: Energy that the meter moved (kWh)
   tariff: Name of the tariff in force; null if none is
-  price_per_kwh: What a kWh costs; null where no tariff is in force or its spot price is not known
-  cost: Consumption times price, in the currency; null without a price
+  price_per_kwh: What a kWh costs; null where no tariff is in force or its spot price is not known (currency/kWh)
+  cost: Consumption times price, in the currency; null without a price (currency)
   currency: Of the price, such as EUR; null without a price
 */
 select

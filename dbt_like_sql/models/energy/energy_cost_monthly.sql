@@ -12,9 +12,9 @@ columns:
   priced_kwh: The part of it whose price is known (kWh)
   n_hours: Hours that something is known of
   n_hours_without_price: Those of them that have no price; their cost is not in `cost`
-  energy_cost: Sum of the days that have a price; null if none has, or if they have several currencies
-  standing_charge: Sum of the days that have one
-  cost: Energy and standing charge together; null without a price
+  energy_cost: Sum of the days that have a price; null if none has, or if they have several currencies (currency)
+  standing_charge: Sum of the days that have one (currency)
+  cost: Energy and standing charge together; null without a price (currency)
   currency: Of all of it; null if there is none, or more than one
 */
 select
