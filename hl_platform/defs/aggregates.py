@@ -1,7 +1,8 @@
 """The SQL models as assets: partitioned by time, each with its columns and where they come from."""
 
+import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +18,7 @@ from dbt_like_sql.engine.project import Project
 from hl_platform import __version__
 from hl_platform.adapters.postgres.database import BULK, SqlDatabase
 from hl_platform.core.settings import Settings, require_address
-from hl_platform.core.streams import Stream
+from hl_platform.core.streams import Field, Stream
 from hl_platform.defs.lineage import table_key
 
 if TYPE_CHECKING:
@@ -31,6 +32,12 @@ MARKED_TAG = "hl/marked"
 CRON: Mapping[str, str] = {"month": "0 0 1 * *", "year": "0 0 1 1 *"}
 # Its buckets are materialized before their day is over.
 STILL_OPEN = ("minute", "hour")
+COLUMN_TYPES = {
+    "text": "device_id|tariff|currency",
+    "timestamptz": "bucket|bucket_end|first_at|last_at",
+    "bigint": r"refresh_id|n_\w+|starts|\w+_(count|events|changes|starts)",
+    "jsonb": r"\w+_seconds",
+}
 
 
 class Engine(NamedTuple):
@@ -104,16 +111,36 @@ def describe(project: Project, model: Model) -> dict[str, Any]:
         "owners": [f"team:{model.owner}"],
         "description": model.description,
         "metadata": {
-            "dagster/column_schema": columns_of(model),
+            "dagster/column_schema": columns_of(project, model),
             "materialization": model.materialization,
             "dagster/relation_identifier": f"public.{model.name}",
         },
     }
 
 
-def columns_of(model: Model) -> dg.TableSchema:
+def columns_of(project: Project, model: Model) -> dg.TableSchema:
     """The columns that the model's header describes."""
-    return dg.TableSchema([dg.TableColumn(name, description=text) for name, text in model.columns.items()])
+    fields = {field.name: field for stream in streams_below(project, model) for field in stream.fields}
+    return dg.TableSchema(
+        [dg.TableColumn(name, type_of(name, fields), text) for name, text in model.columns.items()]
+    )
+
+
+def type_of(column: str, fields: Mapping[str, Field]) -> str:
+    """The PostgreSQL type of a model's column, by the names that the macros give.
+
+    Args:
+        column: its name.
+        fields: of the streams below, by name.
+    """
+    if column in fields:
+        return fields[column].sql_type
+    for types, pattern in COLUMN_TYPES.items():
+        if re.fullmatch(pattern, column):
+            return types
+    field, _, what = column.rpartition("_")
+    same = what in ("min", "max", "first", "last") and field in fields
+    return fields[field].sql_type if same else "double precision"
 
 
 def streams_below(project: Project, model: Model) -> list[Stream]:
@@ -214,22 +241,11 @@ def figures_of(db: SqlDatabase, done: Drained) -> dict[str, dg.MetadataValue]:
 
 def lineage_metadata(project: Project, model: Model) -> dict[str, Any]:
     """Which columns upstream each column is made from, as Dagster shows it."""
-    trace = _tracer()
-    if trace is None:
-        return {}
+    from dbt_like_sql.engine.lineage import column_lineage  # noqa: PLC0415 - brings sqlglot; services do without
+
     keys = {stream.table: table_key(stream) for stream in project.streams.values()}
     deps = {
         column: [dg.TableColumnDep(keys.get(name, model_key(name)), of) for name, of in upstream]
-        for column, upstream in trace(project, model).items()
+        for column, upstream in column_lineage(project, model).items()
     }
     return {"dagster/column_lineage": dg.TableColumnLineage(deps)}
-
-
-def _tracer() -> Callable[[Project, Model], Mapping[str, list[tuple[str, str]]]] | None:
-    import importlib  # noqa: PLC0415
-
-    try:
-        found: Any = importlib.import_module("dbt_like_sql.engine.lineage")
-    except ModuleNotFoundError:
-        return None
-    return found.column_lineage  # type: ignore[no-any-return]

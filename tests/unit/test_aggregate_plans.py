@@ -9,6 +9,8 @@ from dbt_like_sql.engine.drain import Drained
 from dbt_like_sql.engine.marks import MAX_DAYS, plan_range
 from dbt_like_sql.engine.pace import FIRST_MARKS, MAX_MARKS, MAX_PAUSE_S, Chunk, plan_chunk
 from dbt_like_sql.engine.soundness import judge_backlog, judge_fresh, silence_allowed
+from hl_platform.defs.aggregates import type_of
+from hl_platform.streams import load_streams
 
 DAY = datetime(2026, 1, 31, tzinfo=UTC)
 
@@ -76,3 +78,19 @@ def test_what_is_dirty_for_long_is_told(oldest_s: float | None, *, passed: bool)
 def test_an_audit_names_what_it_found() -> None:
     text = Audited("m", 10, 2, (("meter1", DAY),), 1.0).text
     assert "meter1 2026-01-31T00:00:00+00:00 and 1 more" in text
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        ("bucket", "timestamptz"),
+        ("n_readings", "bigint"),
+        ("room", "text"),
+        ("mode_seconds", "jsonb"),
+        ("power_kw_max", "double precision"),
+        ("consumption_kwh", "double precision"),
+    ],
+)
+def test_a_column_is_shown_with_its_type(column: str, expected: str) -> None:
+    fields = {field.name: field for stream in load_streams(None).values() for field in stream.fields}
+    assert type_of(column, fields) == expected
