@@ -6,7 +6,14 @@
 | project | finds all models, in order of their dependencies |
 | render | turns a model's text into SQL, through the macros |
 | objects | the SQL that makes a model's table, functions and view |
+| deploy | makes those, and remakes what has changed |
+| marks, floors | which buckets are dirty, and below which time nothing is computed again |
 | refresh | materializes dirty buckets |
+| drain, pace | refreshes until nothing is dirty, at the database's pace |
+| audit, soundness | compares buckets with what they were made from; fresh, covered, conserved, worked off |
+| retain, retention, model_retention | drops what is materialized, checked and archived |
+| archive, absorb, restore | what the archive must do; late readings merged into it; readings brought back |
+| refreshes | forgets old records of refreshes |
 | syntax | whether a model is SQL, said with the line of its file |
 | lineage | which column comes from which |
 | docs | pages about the models |
