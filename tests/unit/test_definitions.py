@@ -10,6 +10,7 @@ import yaml
 
 from hl_platform.core.settings import load_settings
 from hl_platform.core.streams import Stream
+from hl_platform.definitions import defs as whole
 from hl_platform.defs.dead_letters import build_dead_letters
 from hl_platform.defs.health import build_health
 from hl_platform.defs.housekeeping import build_housekeeping
@@ -132,3 +133,15 @@ def test_every_service_has_a_sensor_thread() -> None:
 )
 def test_storage_of_dagster_speaks_utc(given: str, expected: str) -> None:
     assert storage_url(given) == expected
+
+
+@pytest.mark.parametrize("name", ["energy_hourly", "heatpump_daily", "temperature_yearly"])
+def test_a_model_can_be_materialized_by_itself_with_its_checks(name: str) -> None:
+    repository = whole.get_repository_def()
+    key = dg.AssetKey(["postgres", name])
+    jobs = map(repository.get_job, repository.get_implicit_asset_job_names())
+    job = next(job for job in jobs if key in job.asset_layer.executable_asset_keys)
+    checks = {check for check in repository.asset_graph.asset_check_keys if check.asset_key == key}
+    subset = job.get_subset(asset_selection={key}, asset_check_selection=checks)
+    assert subset.asset_layer.selected_asset_keys == {key}
+    assert checks
