@@ -127,7 +127,7 @@ def test_deploying_a_model_waits_for_an_open_writer_and_has_its_rows(own_house: 
     writer = house.writer("energy")
     writer.write(device, evenly(DAY_OF_HOURS[:4]))
     house.execute("delete from hl.models where model = 'energy_hourly'")
-    house.execute("drop view public.energy_hourly; drop view hl.dirty_energy_hourly")
+    house.execute("drop view public.energy_hourly cascade; drop view hl.dirty_energy_hourly")
     house.execute("drop table materialized.energy_hourly cascade")
     house.execute("delete from hl.dirty where model = 'energy_hourly'")
     with ThreadPoolExecutor(1) as pool:
@@ -137,7 +137,7 @@ def test_deploying_a_model_waits_for_an_open_writer_and_has_its_rows(own_house: 
             deployed = pool.submit(house.deploy, house.timezone)
             # The server ends a transaction that is idle for long.
             eventually(lambda: writer.conn.execute("select 1") and waits(house, "test-refresher"))
-        assert deployed.result() == ["energy_hourly"]
+        assert "energy_hourly" in deployed.result()
     assert house.differences("energy", device) == []
 
 
