@@ -173,3 +173,16 @@ def test_first_readings_of_a_device_by_two_writers_at_once_are_joined(house: Hou
         done.result()
     two.conn.close()
     assert house.differences("energy", device) == []
+
+
+def test_two_who_want_the_same_partition_at_once_both_go_on(house: House) -> None:
+    query = "select hl.ensure_bucket_partition('energy_hourly', 'month', '2031-05-01 00:00+00')"
+    other = connect(house.url, application_name="test-writer")
+    with ThreadPoolExecutor(1) as pool:
+        with house.db.transaction():
+            assert house.db.rows(query) == [(True,)]
+            # It has looked for the partition, and waits for us to have made it.
+            done = pool.submit(lambda: other.execute(query.encode()).fetchone())
+            eventually(lambda: waits(house))
+        assert done.result() == (False,)
+    other.close()

@@ -159,7 +159,8 @@ begin
     execute format('alter table materialized.%I attach partition materialized.%I for values from (%L) to (%L)',
                    model, partition_name, from_time, to_time);
     return true;
-exception when check_violation then
+-- duplicate_table: waiting for that lock does not tell this session what the other one has made.
+exception when check_violation or duplicate_table then
     return false;
 end
 $$;
@@ -192,8 +193,9 @@ begin
         execute definition;
     end loop;
     return true;
-exception when check_violation then
-    -- The catch-all partition holds readings of that day already, from when the retention was shorter:
+exception when check_violation or duplicate_table then
+    -- duplicate_table: the other one made it, of which waiting for the lock has told this session nothing.
+    -- check_violation: the catch-all partition holds readings of that day already, from when the retention was shorter:
     -- there they stay, and the day's further readings with them.
     return false;
 end
