@@ -51,7 +51,7 @@ def hl(url: str, *arguments: str) -> Result:
 
 @pytest.mark.parametrize("model", PROJECT.models.values(), ids=lambda model: model.name)
 def test_every_deployed_column_is_commented_and_every_comment_is_of_a_column(db: SqlDatabase, model: Model):
-    schema = "public" if model.is_aggregate else "materialized"
+    schema = "materialized" if model.materialization == "function" else "public"
     assert sorted(model.columns) == sorted(columns_of(db, f"{schema}.{model.name}"))
 
 
