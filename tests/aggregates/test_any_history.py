@@ -22,7 +22,7 @@ few = settings(
     phases=[Phase.generate],
     print_blob=False,
 )
-many = settings(few, max_examples=150)
+many = settings(few, max_examples=12)
 
 
 def happens(house: House, stream_name: str, history: History, levels: Sequence[Grain] = LEVELS) -> None:
