@@ -3,11 +3,10 @@
 import argparse
 import json
 import statistics
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,17 +15,13 @@ import structlog
 from rich.table import Table
 
 from bench.ingest import Ingest
-from bench.stack import console
+from bench.stack import console, own_postgres
 from dbt_like_sql.engine.deploy import deploy
 from dbt_like_sql.engine.project import Project, load_project
 from dbt_like_sql.engine.refresh import Refresher
 from hl_platform import __version__
 from hl_platform.adapters.postgres.database import BULK, SqlDatabase
 from hl_platform.adapters.postgres.migrate import migrate
-from hl_platform.core.settings import load_settings
-from hl_platform.stack.layout import make_directories, plan_layout
-from hl_platform.stack.net import free_port
-from hl_platform.stack.postgres import EmbeddedPostgres
 from hl_platform.streams import load_streams
 
 # A transaction of a refresh takes this many marks: in bulk more is faster, and nobody waits here.
@@ -270,22 +265,6 @@ class Bench:
         began = time.perf_counter()
         work()
         return time.perf_counter() - began
-
-
-@contextmanager
-def own_postgres() -> Iterator[str]:
-    """The url of a PostgreSQL that is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="hl-bench-", ignore_cleanup_errors=True) as directory:
-        Path(directory).chmod(0o711)
-        layout = plan_layout(load_settings({}))._replace(data_dir=Path(directory) / "data")
-        make_directories(layout)
-        server = EmbeddedPostgres(layout, free_port())
-        try:
-            server.start()
-            server.wait_ready(60)
-            yield server.url
-        finally:
-            server.stop()
 
 
 def _scaled(household: Household, scale: float) -> Household:

@@ -6,10 +6,8 @@ processor time of the query, in the server and here, which tells more on a machi
 
 import argparse
 import asyncio
-import shutil
 import socket
 import statistics
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
@@ -24,21 +22,16 @@ import uvloop
 from litestar import Litestar
 from rich.table import Table
 
-from bench.stack import console
+from bench.stack import console, own_postgres
 from dbt_like_sql.engine.deploy import columns_of, deploy
 from dbt_like_sql.engine.project import load_project
 from hl_live.app import create_app
 from hl_live.buckets import BucketShapes, encode_rows
 from hl_platform.adapters.postgres.bucket_rows import BucketSelection
-from hl_platform.adapters.postgres.connection import connect
 from hl_platform.adapters.postgres.database import BULK, SqlDatabase
 from hl_platform.adapters.postgres.migrate import migrate
 from hl_platform.adapters.postgres.readings import ReadingQueries
-from hl_platform.adapters.postgres.roles import OWNER, READER, create_database
 from hl_platform.core.settings import load_settings
-from hl_platform.stack.layout import make_directories, plan_layout
-from hl_platform.stack.net import free_port
-from hl_platform.stack.postgres import EmbeddedPostgres
 from hl_platform.streams import load_streams
 
 N_DAYS = 365
@@ -70,21 +63,9 @@ from generate_series(now() - interval '420 days', now() + interval '40 days', in
 @contextmanager
 def filled_database() -> Iterator[str]:
     """The url of a database with more than a year of materialized hours and days of two meters."""
-    directory = Path(tempfile.mkdtemp(prefix="hl-bench-", dir="/tmp"))
-    directory.chmod(0o711)
-    layout = plan_layout(load_settings({}))._replace(data_dir=directory / "data")
-    make_directories(layout)
-    server = EmbeddedPostgres(layout, free_port())
-    try:
-        server.start()
-        server.wait_ready(60)
-        with connect(server.admin_url, application_name="hl-bench") as conn:
-            create_database(conn, "bench", owner=OWNER, readers=(READER,))
-        fill(server.url_of(OWNER, "bench"))
-        yield server.url_of(OWNER, "bench")
-    finally:
-        server.stop()
-        shutil.rmtree(directory, ignore_errors=True)
+    with own_postgres() as url:
+        fill(url)
+        yield url
 
 
 def fill(url: str) -> None:

@@ -1,7 +1,9 @@
 """The running stack, as the measurements find it."""
 
 import sys
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -12,6 +14,9 @@ from hl_platform.core.errors import ConfigError
 from hl_platform.core.settings import Settings, load_settings
 from hl_platform.core.streams import Stream
 from hl_platform.stack.connection import command_environment
+from hl_platform.stack.layout import make_directories, plan_layout
+from hl_platform.stack.net import free_port
+from hl_platform.stack.postgres import EmbeddedPostgres
 from hl_platform.streams import load_streams
 
 # Beside the interpreter that runs the measurement.
@@ -43,6 +48,22 @@ class RunningStack:
         assert owner is not None
         url = (self.settings.database.read_url or owner) if read_only else owner
         return connect(url, application_name="hl-bench")
+
+
+@contextmanager
+def own_postgres() -> Iterator[str]:
+    """The url of a PostgreSQL that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="hl-bench-", ignore_cleanup_errors=True) as directory:
+        Path(directory).chmod(0o711)
+        layout = plan_layout(load_settings({}))._replace(data_dir=Path(directory) / "data")
+        make_directories(layout)
+        server = EmbeddedPostgres(layout, free_port())
+        try:
+            server.start()
+            server.wait_ready(60)
+            yield server.url
+        finally:
+            server.stop()
 
 
 def console() -> Console:
