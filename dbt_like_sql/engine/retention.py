@@ -16,6 +16,7 @@ from typing import NamedTuple
 import structlog
 
 from dbt_like_sql.engine import retention_sql as sql
+from dbt_like_sql.engine.absorb import Absorber
 from dbt_like_sql.engine.archive import ArchiveFiles, Written, write_file
 from dbt_like_sql.engine.database import BulkDatabase
 from dbt_like_sql.engine.deploy import columns_of
@@ -90,6 +91,7 @@ class Retention:
         self._files = files
         self._version = version
         self._refresher = Refresher(db, project, version)
+        self._absorber = Absorber(db, project, files, version)
 
     def cutoff(self, days: int) -> datetime:
         """Begin of the local day that is so many days ago, by the database's clock."""
@@ -190,6 +192,9 @@ class Retention:
             TransientError: as often as it was tried, something came in between.
         """
         for attempt in range(tries):
+            if attempt:
+                # Perhaps for an hour that lies on both sides of the floor: its mark waits for absorption.
+                self._absorber.run(stream)
             self.refresh(stream, day)
             checked = self.archive(stream, day)
             try:

@@ -66,6 +66,17 @@ def test_a_floor_is_no_hour_without_its_first_half(houses: Make) -> None:
     assert_same(house, oracle)
 
 
+def test_a_late_reading_in_the_hour_across_the_floor_holds_nothing_up(houses: Make) -> None:
+    house, oracle = houses("Asia/Kolkata")
+    fill(house, oracle)
+    house.drop_before(DAY + timedelta(days=2))
+    for keeper in (house, oracle):
+        keeper.ingest([meter(DAY + timedelta(days=2, minutes=10), 150)])
+    assert house.drop_before(DAY + timedelta(days=3)) > 0
+    house.absorb()
+    assert_same(house, oracle)
+
+
 def test_history_in_the_catch_all_is_archived_and_dropped_by_days(houses: Make) -> None:
     house, oracle = houses()
     for keeper in (house, oracle):
