@@ -95,7 +95,8 @@ class Absorber:
             hold_floors(db, stream.table)
             floor = floor_of(db, stream.table)
             models = [self._project.models[name] for name in self._project.over_readings(stream)]
-            values = {"models": [model.name for model in models], "floor": floor, "limit": limit}
+            names = [model.name for model in models]
+            values = {"models": names, "floor": floor, "limit": limit, "table": stream.table}
             marks = db.rows(sql.TAKE, values)
             if not marks:
                 return Absorbed(0, 0, 0)

@@ -8,11 +8,14 @@ TAKE = """
 -- take: marks below the floor of some local days of devices
 with chosen as (
     select distinct device_id, hl.bucket_start('day', bucket) as day from hl.dirty
-    where model = any(%(models)s) and bucket < %(floor)s order by 2 desc, 1 limit %(limit)s
+    where model = any(%(models)s) and bucket < %(floor)s
+        and hl.hour_number(bucket) <> all (array(select hl.hours_held(%(table)s)))
+    order by 2 desc, 1 limit %(limit)s
 ), taken as (
     select d.model, d.device_id, d.bucket from hl.dirty as d join chosen as c
         on d.device_id = c.device_id and hl.bucket_start('day', d.bucket) = c.day
     where d.model = any(%(models)s) and d.bucket < %(floor)s
+        and hl.hour_number(d.bucket) <> all (array(select hl.hours_held(%(table)s)))
     order by d.bucket, d.device_id for update of d skip locked
 )
 delete from hl.dirty as d using taken

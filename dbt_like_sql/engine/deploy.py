@@ -1,11 +1,13 @@
 """Brings the objects of all models to what this version and the declared streams say. Safe to run at any time."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 
 import structlog
 
 from dbt_like_sql.engine.database import Database
+from dbt_like_sql.engine.marks import DEVICES
 from dbt_like_sql.engine.model import Model
 from dbt_like_sql.engine.objects import (
     compute_function,
@@ -52,15 +54,20 @@ PARTITIONS = """
 select relname from pg_class
 where oid = to_regclass(%(table)s) or oid in (select relid from pg_partition_tree(to_regclass(%(table)s)))
 """
+# Hops from hour to hour along the primary key, where grouping would read every row.
 MARK_READINGS = """
 -- mark_readings: every hour above the floor that readings, or the steps between them, lie in
+with {devices}, firsts as (
+    select device_id, (hl.after_{table}(device_id, '-infinity')).timestamp as at from devices
+    union all
+    select device_id, (hl.after_{table}(device_id, date_bin('1 hour', at, 'epoch') + interval '1 hour')).timestamp
+    from firsts where at is not null
+)
 insert into hl.dirty (model, device_id, bucket)
 select distinct %(model)s, device_id, hour
 from (
     select device_id, bucket, lead(bucket) over (partition by device_id order by bucket) as next_bucket
-    from (
-        select device_id, date_bin('1 hour', timestamp, 'epoch') as bucket from {table} group by 1, 2
-    ) as hours
+    from (select device_id, date_bin('1 hour', at, 'epoch') as bucket from firsts where at is not null) as hours
 ) as spans
 cross join lateral (
     select bucket as hour
@@ -83,6 +90,20 @@ select distinct %(model)s, device_id, hl.bucket_start(%(grain)s, bucket) from ma
 where bucket >= coalesce((select floor from hl.floors where table_name = %(below)s), '-infinity')
 order by 2, 3
 on conflict (model, device_id, bucket) do update set since = excluded.since where false
+"""
+
+ENSURE_PARTITIONS = """
+-- ensure_partitions: of the table of materialized buckets
+select hl.ensure_bucket_partition(%(model)s, %(unit)s, part)
+from (
+    select distinct date_trunc(%(unit)s, bucket, 'UTC') from unnest(%(buckets)s::timestamptz[]) as b (bucket)
+) as parts (part)
+"""
+# How much time a partition of materialized buckets holds; longer buckets share one partition.
+PARTITION_BY: Mapping[str, str] = {"hour": "month", "day": "year"}
+MONTHS_MARKED = """
+-- months_marked: in which a model has marks
+select distinct date_trunc('month', bucket, 'UTC') from hl.dirty where model = %(model)s
 """
 
 
@@ -224,12 +245,21 @@ def mark_all(db: Database, model: Model, stream: Stream | None) -> None:
         values = {"model": model.name, "table_name": stream.table}
         # Who writes now does not know of the model yet: his rows are waited for, and whoever comes later marks them.
         db.rows(f"lock table public.{stream.table} in share mode")
-        db.rows(MARK_READINGS.format(table=f"public.{stream.table}"), values)
+        db.rows(MARK_READINGS.format(devices=DEVICES.format(table=stream.table), table=stream.table), values)
     else:
         below = model.refs[0]
         db.rows(
             MARK_BUCKETS.format(below=below), {"model": model.name, "grain": model.bucket, "below": below}
         )
+    # Two refreshers that make the same partition would wait for each other's whole work.
+    ensure_partitions(db, model, [row[0] for row in db.rows(MONTHS_MARKED, {"model": model.name})])
+
+
+def ensure_partitions(db: Database, model: Model, buckets: Sequence[datetime]) -> None:
+    """Makes what is missing of the partitions that materialized buckets go to."""
+    unit = PARTITION_BY.get(model.bucket or "")
+    if unit is not None:
+        db.rows(ENSURE_PARTITIONS, {"model": model.name, "unit": unit, "buckets": buckets})
 
 
 def columns_of(db: Database, table: str) -> list[str]:

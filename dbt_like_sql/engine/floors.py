@@ -2,7 +2,8 @@
 
 One lock for each stream is around all of it: a refresh holds it together with other refreshes, and who raises a floor
 or works below one holds it alone. Otherwise a refresh that read the old floor could take a mark that a late reading
-made below the new one, and compute an aggregate from what was left.
+made below the new one, and compute an aggregate from what was left. So everybody who takes marks has this lock, and who
+writes many devices' readings sees by it that nobody does.
 """
 
 from dbt_like_sql.engine.database import Database
@@ -27,8 +28,13 @@ on conflict (table_name) do update set floor = greatest(floors.floor, excluded.f
 
 def share_floors(db: Database, project: Project, model: Model) -> None:
     """From here to the end of the transaction the floors that a model stands on stay where they are."""
+    db.rows(SHARE, {"name": base_name(project, model)})
+
+
+def base_name(project: Project, model: Model) -> str:
+    """What the lock of a model's floors is named after: the table of the readings that it is made from in the end."""
     base = project.base_of(model)
-    db.rows(SHARE, {"name": base.table if base else model.refs[0]})
+    return base.table if base else model.refs[0]
 
 
 def hold_floors(db: Database, table_name: str) -> None:

@@ -184,11 +184,20 @@ def mark_function(stream: Stream, models: Sequence[str]) -> str:
     """
     table = f"public.{stream.table}"
     names = ", ".join(f"('{name}')" for name in models)
+    near = ", ".join(
+        f"""(
+            select max(t.timestamp) from {table} as t
+            where t.device_id = d.device_id and t.timestamp < d.first_at
+                and t.timestamp >= d.first_at - interval '{within}' and t.timestamp >= %1$L and t.timestamp < %2$L)"""
+        for within in ("5 seconds", "1 minute", "1 hour")
+    )
     return f"""\
 create or replace function hl.mark_{stream.table}() returns trigger language plpgsql as $mark$
 declare
     first_of_all timestamptz;
     last_of_all timestamptz;
+    this_hour timestamptz := date_bin('1 hour', hl.clock(), 'epoch');
+    is_gone boolean;
     devices text[];
     nears timestamptz[];
 begin
@@ -200,27 +209,53 @@ begin
     if first_of_all is null then
         return null;
     end if;
-    if tg_op = 'DELETE' or tg_name = 'mark_update_old' and exists (
+    is_gone := tg_op = 'DELETE' or tg_name = 'mark_update_old' and exists (
         select from changed as c where not exists (
-            select from {table} as t where t.device_id = c.device_id and t.timestamp = c.timestamp))
-    then
+            select from {table} as t where t.device_id = c.device_id and t.timestamp = c.timestamp));
+    if is_gone then
         perform pg_advisory_xact_lock(hashtext('{table}'), slot)
         from (select distinct hashtext(device_id) & 63 as slot from changed order by 1) as slots;
+        update hl.dirty as d set known_at = null
+        from (select distinct device_id, date_bin('1 hour', timestamp, 'epoch') as hour from changed) as c
+        where d.model in (select model from (values {names}) as m (model))
+            and d.device_id = c.device_id and d.bucket = c.hour;
     else
         perform pg_advisory_xact_lock_shared(hashtext('{table}'), slot)
         from (select distinct hashtext(device_id) & 63 as slot from changed order by 1) as slots;
     end if;
+    -- Live readings of devices that were heard of within this hour make nothing dirty but this hour. Nearly always it
+    -- is marked already, by a reading that came before; and where many devices send, locking all those marks would
+    -- cost more than everything else. A lock of the hour does as well, if nobody is taking marks right now: whoever begins
+    -- to sees it, and leaves the hour alone.
+    if not is_gone and first_of_all >= this_hour and last_of_all < this_hour + interval '1 hour' then
+        perform pg_advisory_xact_lock_shared(hashtext('hl.hours.{stream.table}'), hl.hour_number(this_hour));
+        if pg_try_advisory_lock(hashtextextended('hl.floors.{stream.table}', 0)) then
+            perform pg_advisory_unlock(hashtextextended('hl.floors.{stream.table}', 0));
+            select array_agg(c.device_id) into devices
+            from (select device_id, min(timestamp) as first_at from changed group by device_id) as c
+            where exists (
+                select from (values {names}) as m (model)
+                left join lateral (
+                    select known_at from hl.dirty
+                    where model = m.model and device_id = c.device_id and bucket = this_hour limit 1
+                ) as mark on true
+                where mark.known_at is null or mark.known_at >= c.first_at);
+            if devices is null then
+                return null;
+            end if;
+        end if;
+    end if;
     -- What each device sent last before, if that was within an hour, as it nearly always is. With the range written
-    -- into its text, the look-up touches only the table partitions of that range.
+    -- into its text, the look-up touches only the table partitions of that range. A look-up reads all there is of the
+    -- device in a page of the index: the nearest seconds first, then, where there is nothing, more.
     execute format($query$
         select array_agg(d.device_id), array_agg(near.at)
-        from (select device_id, min(timestamp) as first_at from changed group by device_id) as d
-        cross join lateral (
-            select max(t.timestamp) as at from {table} as t
-            where t.device_id = d.device_id and t.timestamp < d.first_at
-                and t.timestamp >= d.first_at - interval '1 hour' and t.timestamp >= %1$L and t.timestamp < %2$L
-        ) as near
-    $query$, first_of_all - interval '1 hour', last_of_all) into devices, nears;
+        from (
+            select device_id, min(timestamp) as first_at from changed
+            where $1 is null or device_id = any($1) group by device_id
+        ) as d
+        cross join lateral (select coalesce({near}) as at) as near
+    $query$, first_of_all - interval '1 hour', last_of_all) into devices, nears using devices;
     if array_position(nears, null) is not null then
         -- With a device's first readings, or after a silence: the other one's readings lie within the step that we see.
         perform pg_advisory_xact_lock(hashtext('{table}'), 64 + slot)
@@ -229,7 +264,7 @@ begin
             from unnest(devices, nears) as known (device_id, at) where at is null order by 1
         ) as slots;
     end if;
-    insert into hl.dirty (model, device_id, bucket)
+    insert into hl.dirty (model, device_id, bucket, known_at)
     with near as materialized (
         select g.device_id, first_at, last_at,
             case
@@ -266,7 +301,8 @@ begin
         select device_id, first_at, last_at, greatest(prev_at, next_at - interval '31 days'), next_at
         from near where next_at > last_at + interval '31 days'
     )
-    select distinct m.model, hours.device_id, hours.hour
+    select m.model, hours.device_id, hours.hour,
+        min(case when not is_gone and hours.hour = date_bin('1 hour', hours.first_at, 'epoch') then hours.first_at end)
     from (
         select device_id, first_at, last_at, generate_series(
             date_bin('1 hour', from_at, 'epoch'), date_bin('1 hour', to_at, 'epoch'), interval '1 hour') as hour
@@ -279,9 +315,11 @@ begin
     -- Of a reading that came late for a dropped time, its own hour: whoever absorbs it knows its neighbours.
     where hours.last_at >= date_trunc('day', f.floor, 'UTC') or hours.hour > f.floor - interval '1 hour'
         or hours.hour between date_bin('1 hour', hours.first_at, 'epoch') and hours.last_at
+    group by m.model, hours.device_id, hours.hour
     order by m.model, hours.device_id, hours.hour
-    -- Locks an existing mark without changing it: see hl.mark.
-    on conflict (model, device_id, bucket) do update set since = excluded.since where false;
+    -- Locks an existing mark, even if it does not change it: see hl.mark.
+    on conflict (model, device_id, bucket) do update set known_at = excluded.known_at
+    where excluded.known_at < coalesce(dirty.known_at, 'infinity');
     return null;
 end
 $mark$"""

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import structlog
 
 from dbt_like_sql.engine.database import Database
-from dbt_like_sql.engine.deploy import columns_of
-from dbt_like_sql.engine.floors import floor_below, share_floors
+from dbt_like_sql.engine.deploy import columns_of, ensure_partitions
+from dbt_like_sql.engine.floors import base_name, floor_below, share_floors
 from dbt_like_sql.engine.model import Model
 from dbt_like_sql.engine.project import Project
 
@@ -29,13 +29,15 @@ ALONE = """
 -- alone: one refresh of a model at a time, where the household's hours are not UTC's
 select pg_advisory_xact_lock(hashtextextended('hl.refresh.' || %(model)s, 0)) where not hl.hours_are_utc()
 """
-# Closed ones only: the one that is still filling would be dirty again with the next reading.
+# Closed ones only: the one that is still filling would be dirty again with the next reading. Who writes live readings
+# may hold their hour instead of its marks (hl.mark_<table>); such an hour is left for the next time.
 TAKE = """
 -- take: marks of a model's closed buckets, which this transaction answers for from now on
 delete from hl.dirty as d using (
     select device_id, bucket from hl.dirty
     where model = %(model)s and bucket >= %(floor)s and bucket >= %(start)s and bucket < %(end)s
       and hl.bucket_end(%(grain)s, hl.bucket_start(%(grain)s, bucket + interval '59 minutes 59 seconds')) <= now()
+      and hl.hour_number(bucket) <> all (array(select hl.hours_held(%(base)s)))
     order by bucket desc, device_id limit %(limit)s for update skip locked
 ) as taken
 where d.model = %(model)s and d.device_id = taken.device_id and d.bucket = taken.bucket
@@ -109,16 +111,6 @@ where c.at >= run.start_at and c.at < run.end_at
 on conflict (stream, field, device_id, at) do update
 set before_at = excluded.before_at, before = excluded.before, after = excluded.after, kind = excluded.kind
 """
-
-ENSURE_PARTITIONS = """
--- ensure_partitions: of the table of materialized buckets
-select hl.ensure_bucket_partition(%(model)s, %(unit)s, part)
-from (
-    select distinct date_trunc(%(unit)s, bucket, 'UTC') from unnest(%(buckets)s::timestamptz[]) as b (bucket)
-) as parts (part)
-"""
-# How much time a partition of materialized buckets holds; longer buckets share one partition.
-PARTITION_BY: Mapping[str, str] = {"hour": "month", "day": "year"}
 
 
 class Bucket(NamedTuple):
@@ -213,6 +205,7 @@ class Refresher:
             self._db.rows(ALONE, {"model": model.name})
             floor = floor_below(self._db, self._project, model)
             values = {"model": model.name, "grain": model.bucket, "floor": floor, "start": start, "end": end}
+            values["base"] = base_name(self._project, model)
             marks = self._db.rows(TAKE, {**values, "limit": limit})
             if not marks:
                 return Refreshed(model.name, 0, 0, 0.0)
@@ -261,9 +254,7 @@ class Refresher:
             "starts": [run.start for run in runs],
             "ends": [run.end for run in runs],
         }
-        unit = PARTITION_BY.get(model.bucket or "")
-        if unit is not None:
-            db.rows(ENSURE_PARTITIONS, {"model": model.name, "unit": unit, "buckets": keys["buckets"]})
+        ensure_partitions(db, model, [bucket.start for bucket in buckets])
         db.rows(REMOVE.format(model=model.name), keys)
         computed = db.rows(self._compute(model, schema), {**spans, "refresh_id": refresh_id})
         if stream is not None and stream.counters:

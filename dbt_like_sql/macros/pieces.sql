@@ -40,7 +40,7 @@ two look-ups for each border.
         window step as (order by timestamp)
     )
     select
-        {{ scope.device }}::text as device_id, bucket, at, at as step_at, next_at, true as ends, step_s > {{ stream.max_gap_s }} as is_gap,
+        {{ scope.device }}::text as device_id, bucket, at, at as step_at, next_at, true as ends, next_at > at + interval '{{ stream.max_gap_s }} seconds' as is_gap,
         least(step_s, {{ stream.max_gap_s }}) as seconds
         {%- for f in stream.fields %},
         {{ f.name }}, {{ f.name }} as held_{{ f.name }}, null::{{ f.sql_type }} as first_{{ f.name }}, null::{{ f.sql_type }} as last_{{ f.name }}
@@ -99,5 +99,6 @@ case when {{ _wrong(f, f.name) }}
 
 {% macro _wrong(f, before) -%}
 next_{{ f.name }} < {{ before }}
-{%- if f.max_rate_per_hour %} or next_{{ f.name }} - {{ before }} > {{ f.max_rate_per_hour }} * greatest(step_s / 3600, 1){% endif %}
+{%- if f.max_rate_per_hour %} or next_{{ f.name }} - {{ before }} > {{ f.max_rate_per_hour }}
+          and next_{{ f.name }} - {{ before }} > {{ f.max_rate_per_hour }} * step_s / 3600{% endif %}
 {%- endmacro %}

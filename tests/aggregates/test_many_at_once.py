@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import Random
 
 import psycopg
@@ -30,6 +30,8 @@ class Household:
         seed: of everything that is random, though not of the order in which threads run.
         n_actions: of each writer.
     """
+
+    moved_by = "91 minutes 7.5 seconds"
 
     def __init__(self, house: House, seed: int, n_actions: int) -> None:
         self.house = house
@@ -60,12 +62,16 @@ class Household:
                         lambda device=device, batch=batch: writer.write(device, values(batch, random))
                     )
 
+    def moment(self, random: Random) -> datetime:
+        """When a late reading was taken."""
+        return BEGIN + timedelta(minutes=random.randint(0, 9_000))
+
     def late(self) -> None:
         """Another sink, or an import: readings from anywhere in the past."""
         random = Random(f"{self.seed} late")
         with self.writer() as writer:
             for _ in range(self.n_actions):
-                device, when = random.choice(DEVICES), BEGIN + timedelta(minutes=random.randint(0, 9_000))
+                device, when = random.choice(DEVICES), self.moment(random)
                 batch = values([(when, random.uniform(490, 520))], random)
                 self.insist(lambda device=device, batch=batch: writer.write(device, batch, partitions=False))
 
@@ -95,8 +101,8 @@ class Household:
                     b"update " + TABLE + b" set total_energy_kwh = total_energy_kwh + 1" + where, key
                 )
             else:
-                moved = b" set timestamp = timestamp + interval '91 minutes 7.5 seconds'"
-                conn.execute(b"update " + TABLE + moved + where, key)
+                moved = b" set timestamp = timestamp + %s::interval"
+                conn.execute(b"update " + TABLE + moved + where, (self.moved_by, *key))
             conn.execute(b"select pg_sleep(0.01)")
 
     def refresh(self, name: str) -> None:
