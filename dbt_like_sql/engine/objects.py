@@ -225,8 +225,8 @@ begin
     end if;
     -- Live readings of devices that were heard of within this hour make nothing dirty but this hour. Nearly always it
     -- is marked already, by a reading that came before; and where many devices send, locking all those marks would
-    -- cost more than everything else. A lock of the hour does as well, if nobody is taking marks right now: whoever begins
-    -- to sees it, and leaves the hour alone.
+    -- cost more than everything else. A lock of the hour does as well, if nobody is taking marks right now: whoever
+    -- begins to sees it, and leaves the hour alone.
     if not is_gone and first_of_all >= this_hour and last_of_all < this_hour + interval '1 hour' then
         perform pg_advisory_xact_lock_shared(hashtext('hl.hours.{stream.table}'), hl.hour_number(this_hour));
         if pg_try_advisory_lock(hashtextextended('hl.floors.{stream.table}', 0)) then
