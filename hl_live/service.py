@@ -110,7 +110,8 @@ class LiveService:
         """In the event loop."""
         self._slots.release()
         for frame in frames:
-            self._latest[frame.stream].put_new(frame.reading)
+            if not frame.reading.is_probe:
+                self._latest[frame.stream].put_new(frame.reading)
         self.fanout.publish(frames)
         for stream, n_frames in Counter(frame.stream for frame in frames).items():
             self.stats.count(stream, forwarded=n_frames)

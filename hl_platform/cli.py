@@ -14,6 +14,7 @@ EXIT_CONFIG = 2
 COMMANDS = {
     "up": "hl_platform.stack.up",
     "status": "hl_platform.stack.status",
+    "check": "hl_platform.stack.check",
     "logs": "hl_platform.stack.logs",
     "dlq": "hl_platform.stack.dlq",
     "sql": "hl_platform.stack.sql",
