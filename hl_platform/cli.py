@@ -15,6 +15,8 @@ COMMANDS = {
     "up": "hl_platform.stack.up",
     "status": "hl_platform.stack.status",
     "check": "hl_platform.stack.check",
+    "lag": "hl_platform.stack.lag",
+    "tail": "hl_platform.stack.tail",
     "logs": "hl_platform.stack.logs",
     "dlq": "hl_platform.stack.dlq",
     "sql": "hl_platform.stack.sql",
