@@ -7,7 +7,7 @@ from datetime import datetime
 import structlog
 
 from dbt_like_sql.engine.database import Database
-from dbt_like_sql.engine.mark_objects import mark_function, mark_triggers, truncate_function
+from dbt_like_sql.engine.mark_objects import mark_function, mark_triggers, truncate_function, truncate_trigger
 from dbt_like_sql.engine.marks import DEVICES
 from dbt_like_sql.engine.model import Model
 from dbt_like_sql.engine.objects import (
@@ -171,7 +171,7 @@ def _plan_changed(project: Project, deployed: Mapping[str, str], digests: Mappin
 
 def _ensure_triggers(db: Database, stream: Stream) -> None:
     for (name,) in db.rows(WITHOUT_TRIGGERS, {"table": f"public.{stream.table}"}):
-        for statement in mark_triggers(stream, str(name)):
+        for statement in (*mark_triggers(stream, str(name)), truncate_trigger(stream, str(name))):
             db.rows(statement)
 
 

@@ -190,11 +190,15 @@ def mark_triggers(stream: Stream, table_partition: str) -> list[str]:
         ("update_new", "update", "new"),
     )
     return [
-        *(
-            f"create or replace trigger mark_{name} after {event} on public.{table_partition} "
-            f"referencing {rows} table as changed for each statement execute function hl.mark_{stream.table}()"
-            for name, event, rows in changes
-        ),
-        f"create or replace trigger mark_truncate after truncate on public.{table_partition} "
-        f"for each statement execute function hl.mark_truncated_{stream.table}()",
+        f"create or replace trigger mark_{name} after {event} on public.{table_partition} "
+        f"referencing {rows} table as changed for each statement execute function hl.mark_{stream.table}()"
+        for name, event, rows in changes
     ]
+
+
+def truncate_trigger(stream: Stream, table_partition: str) -> str:
+    """Makes the trigger for when all rows go at once, which has no table of those that went."""
+    return (
+        f"create or replace trigger mark_truncate after truncate on public.{table_partition} "
+        f"for each statement execute function hl.mark_truncated_{stream.table}()"
+    )
