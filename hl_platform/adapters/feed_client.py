@@ -24,7 +24,7 @@ class FeedConnection:
         self._socket = socket
 
     def poll(self, timeout_s: float) -> dict[str, Any] | None:
-        """The next frame, `data` or `gap`; None when there is none within the time.
+        """The next frame, `data` or `gap`; None when it is another, or there is none within the time.
 
         Raises:
             TransientError: the service has gone.
@@ -35,7 +35,7 @@ class FeedConnection:
             return None
         except ConnectionClosed as exc:
             raise TransientError(f"the live service has closed the feed ({exc})") from exc
-        return frame
+        return frame if frame["type"] in ("data", "gap") else None
 
 
 @contextmanager

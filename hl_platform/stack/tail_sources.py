@@ -147,10 +147,9 @@ def _follow(feed: FeedConnection, stream: Stream, waiting: _Waiting, stop: Event
 
 
 def _seen_frame(stream: Stream, frame: Mapping[str, Any]) -> Seen:
-    if frame["type"] != "data":
-        return Seen(
-            "", "", f"{frame.get('missed')} readings were not sent: this client is too slow", stream.name
-        )
+    if frame["type"] == "gap":
+        missed = f"{frame['missed']} readings" if frame.get("missed") else "some readings"
+        return Seen("", "", f"{missed} were not sent: the feed says so", stream.name)
     place = frame["position"]
     position = f"{stream.name} {place['partition']}/{place['offset']}"
     return Seen(
