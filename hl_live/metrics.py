@@ -13,7 +13,6 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from typing import NamedTuple
 
 import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -43,13 +42,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 FRESH_S = 1.0
 # Marks are counted up to 5,000 a model, which is the dearest part of a scrape.
 BACKLOG_FRESH_S = 15.0
-
-
-class Known(NamedTuple):
-    """What the database said, and when by this process' clock."""
-
-    read_at: float
-    rows: MetricRows
+# A scrape is given up after ten seconds by default; until then it has to be answered.
+PATIENT = {"statement_timeout": "3s", "jit": "off"}
 
 
 class Metrics:
@@ -72,7 +66,8 @@ class Metrics:
         self._stale_after_s = stale_after_s
         self._feed = feed
         self._lock = asyncio.Lock()
-        self._known: Known | None = None
+        self._rows: MetricRows | None = None
+        self._read_at = -FRESH_S
         self._backlog: Mapping[str, Backlog] = {}
         self._backlog_at = -BACKLOG_FRESH_S
         self._delays = DelayTotals()
@@ -82,33 +77,35 @@ class Metrics:
     async def text(self) -> bytes:
         """The metrics of now."""
         async with self._lock:
-            if self._known is None or time.monotonic() - self._known.read_at > FRESH_S:
-                self._known = await in_thread(self._read)
-            return self._text_of(self._known)
+            # Also when the database is away: scrapes that queue up must not each wait for it.
+            if time.monotonic() - self._read_at >= FRESH_S:
+                self._rows = await in_thread(self._read)
+                self._read_at = time.monotonic()
+            return self._text_of(self._rows)
 
-    def _read(self) -> Known | None:
+    def _read(self) -> MetricRows | None:
         now = time.monotonic()
         try:
-            with connect(self._url, application_name="hl-live-metrics") as conn:
+            with connect(self._url, application_name="hl-live-metrics", parameters=PATIENT) as conn:
                 rows = read_metric_rows(conn, self._delays.since_s)
             if now - self._backlog_at >= BACKLOG_FRESH_S:
-                with closing(SqlDatabase(self._url, "hl-live-metrics")) as db:
+                with closing(SqlDatabase(self._url, "hl-live-metrics", PATIENT)) as db:
                     self._backlog = read_backlog(db, self._project)
                 self._backlog_at = now
         except HlError as exc:
             log.warning("metrics_without_database", error=str(exc))
             return None
         self._delays.add(rows.delays)
-        return Known(now, rows)
+        return rows
 
-    def _text_of(self, known: Known | None) -> bytes:
+    def _text_of(self, rows: MetricRows | None) -> bytes:
         feed = self._feed()
-        families = [up_family({"database": known is not None, "kafka": feed.kafka_answers})]
+        families = [up_family({"database": rows is not None, "kafka": feed.kafka_answers})]
         families += families_of_feed(feed)
-        if known is not None:
-            families += families_of_rows(known.rows, self._delays.histograms(), self._stale_after_s)
+        if rows is not None:
+            families += families_of_rows(rows, self._delays.histograms(), self._stale_after_s)
             families += families_of_backlog(self._backlog.values())
-        families.append(lag_family(known.rows.next_offsets if known else {}, feed))
+        families.append(lag_family(rows.next_offsets if rows else {}, feed))
         registry = CollectorRegistry()
         registry.register(_Families(families))
         return generate_latest(registry) + generate_latest(self._process)
