@@ -26,7 +26,14 @@ STYLES = {"ok": "green", "slow": "yellow", "failed": "bold red", "skipped": "dim
 
 @click.command()
 @click.argument("stream", nargs=-1)
-@click.option("--limit", "limit_s", default=5.0, show_default=True, help="Seconds to wait at each stage.")
+@click.option(
+    "--limit",
+    "limit_s",
+    type=click.FloatRange(min=0.1),
+    default=5.0,
+    show_default=True,
+    help="Seconds to wait at each stage.",
+)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def check(*, stream: tuple[str, ...], limit_s: float, as_json: bool) -> None:
     """Send a probe through every stage; say how long each takes, or where it stops.

@@ -27,7 +27,7 @@ def explain(
     """
     if problem is not None:
         return [
-            f"{_titled(stage)}: {problem}.",
+            f"{_titled(stage)}: {problem.rstrip('.')}.",
             f"Look at `hl status`, then `hl logs {SERVER_OF[stage.name]}`.",
         ]
     failed = [step.stream for step in steps if step.stage == stage and step.outcome == "failed"]

@@ -11,7 +11,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from hl_platform.adapters.mqtt.client import make_client, refusal
-from hl_platform.core.errors import HlError, TransientError
+from hl_platform.core.errors import ConfigError, HlError, TransientError
 from hl_platform.core.settings import MqttSettings, require_address
 
 KEEPALIVE_S = 30
@@ -50,7 +50,7 @@ class MqttListener:
         self._failure: HlError | None = None
         self._client = make_client(mqtt, f"{mqtt.client_id_prefix}-{name}-{secrets.token_hex(4)}")
         self._client.on_connect = self._connected
-        self._client.on_subscribe = lambda *_: self._answered.set()
+        self._client.on_subscribe = self._subscribed
         self._client.on_message = self._received
 
     def open(self, timeout_s: float) -> None:
@@ -96,6 +96,21 @@ class MqttListener:
             return
         options = SubscribeOptions(qos=0, retainHandling=DO_NOT_SEND_RETAINED)
         client.subscribe([(one, options) for one in self._filters])
+
+    def _subscribed(
+        self,
+        _client: paho.Client,
+        _userdata: object,
+        _mid: int,
+        reasons: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        refused = [reason for reason in reasons if reason.is_failure]
+        if refused:
+            self._failure = ConfigError(
+                f"The MQTT broker does not let us subscribe to {', '.join(self._filters)}: {refused[0]}."
+            )
+        self._answered.set()
 
     def _received(self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
         self._on_message(Heard(message.topic, bytes(message.payload), message.qos, message.retain))
