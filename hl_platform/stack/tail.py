@@ -9,6 +9,7 @@ import click
 from hl_platform.core.settings import load_settings
 from hl_platform.stack.check import choose_streams, require_running
 from hl_platform.stack.connection import command_environment
+from hl_platform.stack.signals import stop_on_signals
 from hl_platform.stack.tail_sources import SOURCES, Readings, feed_readings
 
 
@@ -28,13 +29,10 @@ def tail(*, stage: str, stream: str | None, device: str | None, count: int | Non
     streams = choose_streams(settings, () if stream is None else (stream,))
     # The feed sends only what is asked for, and a probe to nobody else.
     source = partial(feed_readings, device_id=device) if stage == "feed" else SOURCES[stage]
-    seen = source(settings, streams)
-    try:
-        with closing(_of_device(seen, device)) as chosen:
-            for one in islice(chosen, count):
-                click.echo(one.line)
-    except KeyboardInterrupt:
-        return
+    # An event and no exception: Ctrl-C may come while a library is at work that would turn it into a fault of its own.
+    with stop_on_signals() as stop, closing(_of_device(source(settings, streams, stop), device)) as chosen:
+        for one in islice(chosen, count):
+            click.echo(one.line)
 
 
 def _of_device(seen: Readings, device: str | None) -> Readings:

@@ -1,4 +1,4 @@
-"""Where the readings come from that `hl tail` shows: each source is an endless iterator with a client of its own.
+"""Where the readings come from that `hl tail` shows: each source goes on until `stop` is set, by a client of its own.
 
 None of them joins a consumer group or keeps an MQTT session, and each holds a bounded number of readings: what a
 terminal is too slow for waits in Kafka, or is dropped by MQTT or the feed, and then said.
@@ -32,7 +32,7 @@ POLL_S = 0.2
 MAX_WAITING = 1_000
 
 
-def mqtt_readings(settings: Settings, streams: Streams) -> Readings:
+def mqtt_readings(settings: Settings, streams: Streams, stop: Event) -> Readings:
     """What devices publish, valid or not, as the broker hands it on."""
     waiting = _Waiting()
     router = Router(streams.values())
@@ -45,24 +45,24 @@ def mqtt_readings(settings: Settings, streams: Streams) -> Readings:
     filters = [stream.mqtt_filter for stream in streams.values()]
     with closing(MqttListener(settings.mqtt, "tail", filters, hear)) as listener:
         listener.open(ANSWER_S)
-        yield from waiting.items()
+        yield from waiting.items(stop)
 
 
-def kafka_readings(settings: Settings, streams: Streams) -> Readings:
+def kafka_readings(settings: Settings, streams: Streams, stop: Event) -> Readings:
     """What the bridge has put on Kafka."""
     by_topic = {stream.kafka_topic: stream for stream in streams.values()}
-    for record in _records(settings, by_topic):
+    for record in _records(settings, by_topic, stop):
         yield seen_body(by_topic[record.kafka_topic], record.value, _place_of(record), _key_of(record))
 
 
-def dead_letters(settings: Settings, streams: Streams) -> Readings:
+def dead_letters(settings: Settings, streams: Streams, stop: Event) -> Readings:
     """What is rejected, with the reason."""
     by_topic = {stream.dead_letter_topic: stream for stream in streams.values()}
-    for record in _records(settings, by_topic):
+    for record in _records(settings, by_topic, stop):
         yield _seen_letter(record)
 
 
-def row_readings(settings: Settings, streams: Streams) -> Readings:
+def row_readings(settings: Settings, streams: Streams, stop: Event) -> Readings:
     """What the sink stores, as it stands in the table, once the offset behind it is committed."""
     by_topic = {stream.kafka_topic: stream for stream in streams.values()}
     url = settings.database.read_url or settings.database.url or ""
@@ -72,7 +72,7 @@ def row_readings(settings: Settings, streams: Streams) -> Readings:
         closing(TopicTail(settings.kafka, list(by_topic), "hl-tail", watch.next_offsets())) as tail,
     ):
         waiting: deque[LetterRecord] = deque()
-        while True:
+        while not stop.is_set():
             # No further than this ahead of the sink: Kafka keeps the rest.
             if len(waiting) < MAX_WAITING and (record := tail.poll(POLL_S)) is not None:
                 waiting.append(record)
@@ -90,18 +90,20 @@ def row_readings(settings: Settings, streams: Streams) -> Readings:
                 )
 
 
-def feed_readings(settings: Settings, streams: Streams, device_id: str | None = None) -> Readings:
+def feed_readings(
+    settings: Settings, streams: Streams, stop: Event, device_id: str | None = None
+) -> Readings:
     """What a browser gets."""
     waiting = _Waiting()
     with ExitStack() as stack:
         for name, stream in streams.items():
             feed = stack.enter_context(open_feed(settings.live, name, device_id, ANSWER_S))
-            stop = Event()
-            thread = Thread(target=_follow, args=(feed, stream, waiting, stop), daemon=True)
+            ended = Event()
+            thread = Thread(target=_follow, args=(feed, stream, waiting, ended), daemon=True)
             stack.callback(thread.join, ANSWER_S)
-            stack.callback(stop.set)
+            stack.callback(ended.set)
             thread.start()
-        yield from waiting.items()
+        yield from waiting.items(stop)
 
 
 class _Waiting:
@@ -120,9 +122,9 @@ class _Waiting:
             with self._lock:
                 self._n_dropped += 1
 
-    def items(self) -> Readings:
+    def items(self, stop: Event) -> Readings:
         """All of it, as it comes."""
-        while True:
+        while not stop.is_set():
             try:
                 seen = self._queue.get(timeout=POLL_S)
             except queue.Empty:
@@ -136,9 +138,9 @@ class _Waiting:
                 yield Seen("", "", f"{n_dropped} readings were not shown: the terminal is too slow", "-")
 
 
-def _follow(feed: FeedConnection, stream: Stream, waiting: _Waiting, stop: Event) -> None:
+def _follow(feed: FeedConnection, stream: Stream, waiting: _Waiting, ended: Event) -> None:
     try:
-        while not stop.is_set():
+        while not ended.is_set():
             frame = feed.poll(POLL_S)
             if frame is not None:
                 waiting.put(_seen_frame(stream, frame))
@@ -168,9 +170,11 @@ def _seen_letter(record: LetterRecord) -> Seen:
     return Seen(time_text(letter.last_failed_at), device_id, what, position)
 
 
-def _records(settings: Settings, kafka_topics: Mapping[str, Stream]) -> Generator[LetterRecord, None, None]:
+def _records(
+    settings: Settings, kafka_topics: Mapping[str, Stream], stop: Event
+) -> Generator[LetterRecord, None, None]:
     with closing(TopicTail(settings.kafka, list(kafka_topics), "hl-tail")) as tail:
-        while True:
+        while not stop.is_set():
             record = tail.poll(POLL_S)
             if record is not None:
                 yield record
@@ -184,7 +188,7 @@ def _key_of(record: LetterRecord) -> str:
     return (record.key or b"").decode(errors="replace")
 
 
-SOURCES: Mapping[str, Callable[[Settings, Streams], Readings]] = {
+SOURCES: Mapping[str, Callable[[Settings, Streams, Event], Readings]] = {
     "mqtt": mqtt_readings,
     "kafka": kafka_readings,
     "rows": row_readings,

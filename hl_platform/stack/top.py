@@ -17,6 +17,7 @@ from rich.text import Text
 from hl_platform.core.settings import load_settings
 from hl_platform.stack.check import require_running
 from hl_platform.stack.connection import command_environment
+from hl_platform.stack.signals import stop_on_signals
 from hl_platform.stack.top_frame import frame
 from hl_platform.stack.top_read import Snapshot, SnapshotReader
 
@@ -33,15 +34,13 @@ def top(*, once: bool) -> None:
     require_running(settings)
     reader = SnapshotReader(settings)
     console = Console()
-    try:
+    with stop_on_signals() as stop:
         if once or not console.is_terminal:
             before = reader.read()
-            time.sleep(EVERY_S)
+            stop.wait(EVERY_S)
             console.print(frame(reader.read(), before))
         else:
-            _watch(console, reader)
-    except KeyboardInterrupt:
-        return
+            _watch(console, reader, stop)
 
 
 class _Newest:
@@ -79,14 +78,14 @@ class _Newest:
             self._stop.wait(EVERY_S)
 
 
-def _watch(console: Console, reader: SnapshotReader) -> None:
+def _watch(console: Console, reader: SnapshotReader, stop: threading.Event) -> None:
     newest = _Newest(reader.read)
     newest.start()
     with (
         _keys() as next_key,
         Live(get_renderable=newest.render, console=console, screen=True, refresh_per_second=4),
     ):
-        while next_key() != "q":
+        while not stop.is_set() and next_key() != "q":
             continue
     newest.stop()
 
