@@ -138,7 +138,8 @@ class ReadingDecoder:
             overwrite: whether it goes before what was received until now: `received_at` is `now` then.
         """
         raw = self._parse_limited(payload)
-        _check_device_id(device_id)
+        if _check_device_id(device_id) == PROBE_DEVICE:
+            raise PoisonRecordError("invalid", f"{PROBE_DEVICE} is no device: `hl check` sends its readings")
         timestamp, _ = self._convert(raw, now)
         received_at = now if overwrite else timestamp - self._max_ahead
         return self._enrich(raw, device_id, received_at, OF_AN_IMPORT)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hl_platform.adapters.postgres.status import PipelineStatus, ServiceHolder
+from hl_platform.core.errors import PoisonRecordError
 from hl_platform.core.lag import PartitionLag
 from hl_platform.core.probe import PROBE_DEVICE, STAGES, first_failed, make_probe, plan_steps, probe_topic
 from hl_platform.core.readings import ReadingDecoder, Source
@@ -30,6 +31,12 @@ def test_probe_is_valid_and_of_the_probe_device(stream: Stream):
     key, value = decoder.encode_record(make_probe(stream, NOW), NOW, source)
     reading = decoder.decode_record(value, key, NOW)
     assert (reading.device_id, reading.timestamp, reading.is_probe) == (PROBE_DEVICE, NOW, True)
+
+
+def test_history_of_a_device_with_the_probes_name_is_rejected_and_not_lost():
+    decoder = ReadingDecoder(load_streams()["energy"], ReadingSettings())
+    with pytest.raises(PoisonRecordError, match="hl check"):
+        decoder.encode_import(make_probe(load_streams()["energy"], NOW), PROBE_DEVICE, NOW, overwrite=False)
 
 
 @given(LIMITS, LIMITS)
