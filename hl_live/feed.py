@@ -164,6 +164,12 @@ class FeedClient:
         self._missed = 0
         self._ready = asyncio.Event()
 
+    def wants(self, reading: Reading) -> bool:
+        """Whether the client asked for this device; for a probe it must have named it."""
+        if self.device_ids is None:
+            return not reading.is_probe
+        return reading.device_id in self.device_ids
+
     def put(self, frame: Frame) -> Frame | None:
         """Queues a frame; returns the one that had to go for it."""
         gone = None
@@ -234,7 +240,7 @@ class Fanout:
         """Queues frames for everyone who wants them."""
         for frame in frames:
             for client in self._clients.get(frame.stream, ()):
-                if client.device_ids is not None and frame.reading.device_id not in client.device_ids:
+                if not client.wants(frame.reading):
                     continue
                 frame.n_pending += 1
                 if (gone := client.put(frame)) is not None:

@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
+from dbt_like_sql.engine.project import load_project
 from hl_live.feed import Fanout, Frame, decode_records
 from hl_live.heart import Heart
 from hl_live.history import History
 from hl_live.latest import LatestReadings
+from hl_live.metric_families import FeedFacts
+from hl_live.metrics import Metrics
 from hl_live.pipeline import PipelineReader
 from hl_live.threads import in_thread
 from hl_platform.adapters.archive_reader import ArchiveReader
@@ -55,7 +58,14 @@ class LiveService:
         self._suffix = f"-{settings.live.instance}" if settings.live.instance else ""
         groups = {stream.kafka_topic: stream.feed_group + self._suffix for stream in streams.values()}
         self.reader = FeedReader(settings.kafka, groups, f"hl-live{self._suffix}", self._on_records)
-        self.pipeline = PipelineReader(settings.database.read_url or url, groups, self.reader.state)
+        read_url = settings.database.read_url or url
+        self.pipeline = PipelineReader(read_url, groups, self.reader.state)
+        self.metrics = Metrics(
+            read_url,
+            load_project(streams, settings.models_dir),
+            settings.service.stale_after_s,
+            lambda: FeedFacts(self.reader.state(), groups, self.fanout.n_clients, self.fanout.n_missed),
+        )
         self._heart = Heart(url, settings, self.stats)
         self._decoders = {
             stream.kafka_topic: (stream, ReadingDecoder(stream, settings.reading))
@@ -115,7 +125,8 @@ class LiveService:
         """In the event loop."""
         self._slots.release()
         for frame in frames:
-            self._latest[frame.stream].put_new(frame.reading)
+            if not frame.reading.is_probe:
+                self._latest[frame.stream].put_new(frame.reading)
         self.fanout.publish(frames)
         for stream, n_frames in Counter(frame.stream for frame in frames).items():
             self.stats.count(stream, forwarded=n_frames)

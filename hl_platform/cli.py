@@ -14,6 +14,10 @@ EXIT_CONFIG = 2
 COMMANDS = {
     "up": "hl_platform.stack.up",
     "status": "hl_platform.stack.status",
+    "check": "hl_platform.stack.check",
+    "top": "hl_platform.stack.top",
+    "lag": "hl_platform.stack.lag",
+    "tail": "hl_platform.stack.tail",
     "logs": "hl_platform.stack.logs",
     "dlq": "hl_platform.stack.dlq",
     "sql": "hl_platform.stack.sql",

@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from litestar import Request, get
+from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
+from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 
-from hl_live.health import check_health
+from hl_live.health import check_alive, check_health, check_ready
+from hl_live.metrics import CONTENT_TYPE
 from hl_live.params import operation_of, read_params
 from hl_live.pipeline import PipelineView
 from hl_live.problems import PROBLEMS
@@ -14,13 +16,35 @@ from hl_live.service import LiveService
 
 
 def system_routes(live: LiveService) -> list[HTTPRouteHandler]:
-    """`/health` and `/api/v1/pipeline`."""
+    """`/health`, `/health/live`, `/health/ready`, `/metrics` and `/api/v1/pipeline`."""
 
     # Always 200 while the service can answer; the body says what is degraded.
     @get("/health", tags=["system"], operation_class=operation_of(()), summary="Whether all is well")
     async def health(request: Request[Any, Any, Any]) -> Health:
         read_params(request.query_params.dict(), ())
         return await check_health(live)
+
+    @get(
+        "/health/live",
+        tags=["system"],
+        operation_class=operation_of(()),
+        summary="Whether a restart is needed",
+    )
+    async def alive(request: Request[Any, Any, Any]) -> Response[Health]:
+        read_params(request.query_params.dict(), ())
+        return _answer(check_alive(live))
+
+    @get(
+        "/health/ready", tags=["system"], operation_class=operation_of(()), summary="Whether it can serve now"
+    )
+    async def ready(request: Request[Any, Any, Any]) -> Response[Health]:
+        read_params(request.query_params.dict(), ())
+        return _answer(await check_ready(live))
+
+    # Not in the schema: its answer is Prometheus' own format.
+    @get("/metrics", include_in_schema=False)
+    async def metrics() -> Response[bytes]:
+        return Response(await live.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
     @get(
         "/api/v1/pipeline",
@@ -33,4 +57,9 @@ def system_routes(live: LiveService) -> list[HTTPRouteHandler]:
         read_params(request.query_params.dict(), ())
         return await live.pipeline.read()
 
-    return [health, pipeline]
+    return [health, alive, ready, metrics, pipeline]
+
+
+def _answer(health: Health) -> Response[Health]:
+    status = HTTP_200_OK if health.status == "ok" else HTTP_503_SERVICE_UNAVAILABLE
+    return Response(health, status_code=status)

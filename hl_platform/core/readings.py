@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from hl_platform.core.coverage import NO_BRIDGE
 from hl_platform.core.errors import PoisonRecordError
+from hl_platform.core.probe import PROBE_DEVICE
 from hl_platform.core.settings import ReadingSettings
 from hl_platform.core.streams import INTEGER_RANGES, Field, Stream
 
@@ -82,7 +83,12 @@ class Reading(NamedTuple):
     @property
     def is_live(self) -> bool:
         """Whether it reached the bridge soon after its own time; the delay of others says nothing about us."""
-        return LIVE_FROM <= self.received_at - self.timestamp <= LIVE_WITHIN
+        return LIVE_FROM <= self.received_at - self.timestamp <= LIVE_WITHIN and not self.is_probe
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether `hl check` sent it, and no device."""
+        return self.device_id == PROBE_DEVICE
 
 
 class ReadingDecoder:
@@ -132,7 +138,8 @@ class ReadingDecoder:
             overwrite: whether it goes before what was received until now: `received_at` is `now` then.
         """
         raw = self._parse_limited(payload)
-        _check_device_id(device_id)
+        if _check_device_id(device_id) == PROBE_DEVICE:
+            raise PoisonRecordError("invalid", f"{PROBE_DEVICE} is no device: `hl check` sends its readings")
         timestamp, _ = self._convert(raw, now)
         received_at = now if overwrite else timestamp - self._max_ahead
         return self._enrich(raw, device_id, received_at, OF_AN_IMPORT)

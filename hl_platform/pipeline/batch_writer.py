@@ -110,7 +110,10 @@ class BatchWriter:
 
     def _try_apart(self, items: Sequence[Item], failures: dict[Position, Failure]) -> bool:
         """Tries the records by themselves, the rejected ones again; notes failures, returns if there were any."""
-        suspects = last_of_each(items, Account())
+        # A probe never meets the table.
+        suspects = [
+            (item, reading) for item, reading in last_of_each(items, Account()) if not reading.is_probe
+        ]
         any_rejected = False
         while suspects:
             rejected = self._store.find_rejected([reading for _, reading in suspects])
@@ -139,8 +142,12 @@ class BatchWriter:
         self._send_dead_letters([item for item in rejected if item.position not in self._sent])
         account = Account(received=len(items), dead_lettered=len(rejected))
         stored = last_of_each(items, account)
-        # No bridge received what is imported, and its received_at is of the past.
-        received = (reading.received_at for item, reading in stored if not item.record.is_import)
+        # No bridge received what is imported, and its received_at is of the past; a probe is no device's.
+        received = (
+            reading.received_at
+            for item, reading in stored
+            if not item.record.is_import and not reading.is_probe
+        )
         account.last_reading_at = max(received, default=None)
         reached = {
             item.record.kafka_partition: Reached(item.record.offset + 1, item.record.leader_epoch)

@@ -133,8 +133,12 @@ class StreamSink:
         self._watch(self._writer.write(items, self._positions.claims))
 
     def _watch(self, items: Sequence[Item]) -> None:
-        # Replays were rejected before, and a file is a person's: they say nothing about what devices send.
-        own = [item for item in items if item.record.is_of_device]
+        # Replays were rejected before, a file or a probe is a person's: they say nothing about what devices send.
+        own = [
+            item
+            for item in items
+            if item.record.is_of_device and not (item.reading is not None and item.reading.is_probe)
+        ]
         failures = [item.failure for item in own if item.failure is not None]
         was_open = self._breaker.is_open
         self._breaker.count(time.monotonic(), len(own), len(failures))

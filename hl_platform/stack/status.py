@@ -1,8 +1,9 @@
-"""`hl status`: what runs, what flows, how far behind, how quick."""
+"""`hl status`: what runs, what flows, how far behind, how quick, and what waits for a refresh."""
 
 import json
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -11,11 +12,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dbt_like_sql.engine.marks import Backlog
 from hl_platform.adapters.kafka.lag import read_lag
 from hl_platform.adapters.postgres.connection import connect
 from hl_platform.adapters.postgres.status import PipelineStatus, ServiceHolder, read_status
 from hl_platform.core.errors import HlError
 from hl_platform.core.settings import Settings, load_settings
+from hl_platform.stack.backlog import backlog_document, backlog_renderable, read_waiting
 from hl_platform.stack.connection import command_environment
 from hl_platform.stack.display import STYLES, duration_text
 from hl_platform.stack.layout import plan_directories
@@ -30,7 +33,7 @@ STATE_STYLES = {**STYLES, "stale": "bold red"}
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.option("--secrets", is_flag=True, help="Show the addresses of the databases with their passwords.")
 def status(*, as_json: bool, secrets: bool) -> None:
-    """Show what runs, what flows, how far behind it is and how quick."""
+    """Show what runs, what flows, how far behind it is, how quick, and which aggregates wait for a refresh."""
     settings = load_settings(command_environment())
     if secrets:
         _print_secrets(settings)
@@ -59,11 +62,13 @@ class StatusReport(NamedTuple):
         running: whether a stack runs on this data directory.
         document: what `--json` prints.
         problems: what could not be read, one sentence each.
+        backlog: what of the aggregates waits for a refresh, by model.
     """
 
     running: bool
     document: dict[str, object]
     problems: list[str]
+    backlog: Sequence[Backlog] = ()
 
 
 def read_report(settings: Settings) -> StatusReport:
@@ -73,6 +78,7 @@ def read_report(settings: Settings) -> StatusReport:
     programs = [] if state is None else state.programs
     problems = [] if state is not None else ["hl is not running. Start it with `hl up`."]
     pipeline = PipelineStatus([], [], {}, {})
+    backlog: list[Backlog] = []
     lag: dict[str, int] = {}
     # Where nothing runs, the servers are asked only if they are the user's own.
     if settings.database.url is not None:
@@ -80,6 +86,7 @@ def read_report(settings: Settings) -> StatusReport:
             url = settings.database.read_url or settings.database.url
             with connect(url, application_name="hl-status") as conn:
                 pipeline = read_status(conn)
+            backlog = read_waiting(settings)
         except HlError as exc:
             problems.append(f"PostgreSQL does not tell: {exc}")
     if settings.kafka.bootstrap_servers is not None:
@@ -89,7 +96,12 @@ def read_report(settings: Settings) -> StatusReport:
         except HlError as exc:
             problems.append(f"Kafka does not tell: {exc}")
     services = list_services(programs, pipeline.holders, settings.service.stale_after_s)
-    return StatusReport(state is not None, {"services": services, **pipeline.document(lag)}, problems)
+    document = {
+        "services": services,
+        **pipeline.document(lag),
+        "refresh_backlog": [backlog_document(one) for one in backlog],
+    }
+    return StatusReport(state is not None, document, problems, backlog)
 
 
 def print_report(console: Console, report: StatusReport) -> None:
@@ -104,6 +116,8 @@ def print_report(console: Console, report: StatusReport) -> None:
         console.print(_lag_table(document["lag"]))  # type: ignore[arg-type]
     if document["delay_ms"]:
         console.print(_delay_table(document["delay_ms"]))  # type: ignore[arg-type]
+    if report.backlog:
+        console.print(backlog_renderable(report.backlog))
 
 
 def print_balances(console: Console, balances: list[dict[str, object]]) -> None:

@@ -74,6 +74,17 @@ def test_status_knows_both_delays(running: Installation) -> None:
     wait_until("delays have been measured", measured)
 
 
+def test_a_probe_comes_through_every_stage_beside_the_simulated_home(running: Installation) -> None:
+    done = running.run("check")
+    assert (done.returncode, "Kafka to frame" in done.stdout) == (0, True), done.stdout + done.stderr
+
+
+def test_top_and_lag_show_the_running_stack(running: Installation) -> None:
+    top, lag = running.run("top", "--once"), running.run("lag")
+    assert (top.returncode, "timescaledb-energy" in top.stdout, "mosquitto" in top.stdout) == (0, True, True)
+    assert (lag.returncode, "homelab.energy" in lag.stdout) == (0, True)
+
+
 def test_status_is_readable_for_people(running: Installation) -> None:
     done = running.run("status")
     assert (done.returncode, "bridge" in done.stdout, "timescaledb-energy" in done.stdout) == (0, True, True)

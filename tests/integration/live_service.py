@@ -55,7 +55,7 @@ class LiveProcess:
         declarations.mkdir(exist_ok=True)
         for file in resources.files("hl_platform.streams").iterdir():
             if file.name.endswith(".toml"):
-                text = file.read_text(encoding="utf-8").replace("homelab.", f"{self.prefix}.")
+                text = file.read_text(encoding="utf-8").replace("homelab", self.prefix)
                 (declarations / file.name).write_text(text)
         self.env = {
             "HL_DATABASE__URL": url,

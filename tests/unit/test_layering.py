@@ -47,7 +47,9 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         ("confluent_kafka", "duckdb", "paho", "psycopg", "psycopg_pool", "psycopg2", "sqlalchemy"),
         ("hl_platform.adapters",),
     ),
-    **dict.fromkeys(("litestar", "uvicorn", "uvloop", "websockets"), ("hl_live",)),
+    **dict.fromkeys(("litestar", "prometheus_client", "uvicorn", "uvloop"), ("hl_live",)),
+    # Its client is an outside system's, of who looks at the feed from the terminal.
+    "websockets": ("hl_live", "hl_platform.adapters"),
 }
 # Core is pure: no clock, no network, no files, no processes. Beside this list it may use the standard library.
 NOT_IN_CORE = (

@@ -82,6 +82,24 @@ def test_health_says_what_is_away(client: Client) -> None:
     }
 
 
+def test_instance_without_its_servers_is_not_ready_and_says_why(client: Client) -> None:
+    answer = client.get("/health/ready")
+    checks = {name: check["status"] for name, check in answer.json()["checks"].items()}
+    assert answer.status_code == 503
+    assert checks == {"reader": "ok", "kafka": "degraded", "database": "degraded"}
+    assert client.get("/health/live").status_code == 200
+
+
+def test_metrics_are_told_without_the_servers(client: Client) -> None:
+    answer = client.get("/metrics")
+    assert (answer.status_code, answer.headers["content-type"]) == (
+        200,
+        "text/plain; version=0.0.4; charset=utf-8",
+    )
+    assert 'hl_dependency_up{dependency="database"} 0.0' in answer.text
+    assert "hl_feed_clients 0.0" in answer.text
+
+
 def test_the_pipeline_without_a_database_is_a_503(client: Client) -> None:
     assert client.get("/api/v1/pipeline").status_code == 503
 

@@ -129,6 +129,11 @@ class FeedReader:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    @property
+    def is_reading(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
     def state(self) -> FeedState:
         """A view of now; any thread may ask."""
         age = None if self._contact_at is None else time.monotonic() - self._contact_at

@@ -8,6 +8,7 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from hl_platform.adapters.kafka.config import admin_client
 from hl_platform.adapters.kafka.errors import translate
+from hl_platform.core.lag import PartitionLag
 from hl_platform.core.settings import KafkaSettings
 from hl_platform.core.streams import Stream
 
@@ -21,9 +22,22 @@ def read_lag(
 ) -> dict[str, int]:
     """Records between a group's position and the end of its topic, by consumer group.
 
+    Args and Raises are those of `read_partition_lag`.
+    """
+    lag: dict[str, int] = {}
+    for place in read_partition_lag(kafka, streams, next_offsets):
+        lag[place.consumer_group] = lag.get(place.consumer_group, 0) + place.n_records
+    return lag
+
+
+def read_partition_lag(
+    kafka: KafkaSettings, streams: Iterable[Stream], next_offsets: Mapping[tuple[str, str, int], int]
+) -> list[PartitionLag]:
+    """How far each group is behind in each partition, by group, topic and partition.
+
     Args:
         kafka: the cluster.
-        streams: whose live feed's groups are looked at, too; their positions are Kafka's own.
+        streams: whose live feed's groups are looked at, too; their positions are Kafka's own, a few seconds old.
         next_offsets: by (consumer group, Kafka topic, Kafka partition), of the groups that keep their position
             outside Kafka.
 
@@ -35,15 +49,15 @@ def read_lag(
     try:
         # Not asked for nothing: a request to a group's coordinator whose line breaks can end the process
         # (librdkafka, pull request 5397), and Dagster's code server is among the callers.
-        positions = {**(_feed_positions(admin, feeds) if feeds else {}), **next_offsets}
+        shown = _feed_positions(admin, feeds) if feeds else {}
+        positions = {**shown, **next_offsets}
         ends = _ends(admin, {(topic, partition) for _, topic, partition in positions})
     except KafkaException as exc:
         raise translate(exc) from exc
-    lag: dict[str, int] = {}
-    for (group, topic, partition), next_offset in positions.items():
-        end = ends.get((topic, partition), next_offset)
-        lag[group] = lag.get(group, 0) + max(0, end - next_offset)
-    return lag
+    return [
+        PartitionLag(*key, next_offset, ends.get(key[1:], next_offset), is_exact=key in next_offsets)
+        for key, next_offset in sorted(positions.items())
+    ]
 
 
 def read_ends(kafka: KafkaSettings, places: Iterable[Place]) -> dict[Place, int]:

@@ -11,6 +11,7 @@ import structlog
 from hl_platform.adapters.postgres.connection import WRITER, connect
 from hl_platform.adapters.postgres.errors import translated
 from hl_platform.adapters.postgres.offset_store import OffsetStore
+from hl_platform.adapters.postgres.probes import write_probes
 from hl_platform.adapters.postgres.reading_rows import ReadingRows, Written
 from hl_platform.core.accounts import Account
 from hl_platform.core.coverage import DROPPED, REPEATED, Covered
@@ -146,6 +147,10 @@ class SinkStore:
             TransientError: the database is away.
         """
         written = Written(0, 0)
+        # A probe is stored as surely as a reading, and beside them.
+        probes = [reading for reading in readings if reading.is_probe]
+        if probes:
+            readings = [reading for reading in readings if not reading.is_probe]
         with translated():
             conn = self._connected()
             self._ensure_partitions(conn, readings)
@@ -160,6 +165,10 @@ class SinkStore:
                     account.forwarded += written.inserted
                     account.corrected += written.corrected
                     account.duplicates += len(readings) - written.inserted - written.corrected
+                if probes:
+                    n_new = write_probes(conn, self._stream.name, probes)
+                    account.forwarded += n_new
+                    account.duplicates += len(probes) - n_new
                 self._add_to_account(account)
                 self._add_to_coverage(origins)
         return written

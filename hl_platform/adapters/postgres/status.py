@@ -132,15 +132,27 @@ def read_status(conn: psycopg.Connection) -> PipelineStatus:
             held = holders.execute(READ_HOLDERS).fetchall()
         with conn.cursor(row_factory=class_row(StageTotals)) as totals:
             stages = totals.execute(READ_STAGES).fetchall()
-        offsets = conn.execute(READ_OFFSETS).fetchall()
         return PipelineStatus(
             held,
             stages,
             _read_delays(conn),
-            {(group, topic, partition): next_offset for group, topic, partition, next_offset in offsets},
+            read_next_offsets(conn),
             read_balances(conn),
             read_alerts(conn),
         )
+
+
+def read_next_offsets(conn: psycopg.Connection) -> dict[tuple[str, str, int], int]:
+    """Where each consumer group continues that keeps its position in the database.
+
+    Returns:
+        Next offset by (consumer group, Kafka topic, Kafka partition).
+
+    Raises as `read_status` does.
+    """
+    with translated():
+        rows = conn.execute(READ_OFFSETS).fetchall()
+    return {(group, topic, partition): next_offset for group, topic, partition, next_offset in rows}
 
 
 def _balance_document(balance: Balance) -> dict[str, object]:

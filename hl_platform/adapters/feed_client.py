@@ -1,0 +1,97 @@
+"""A client of the live feed, for a person who looks. What the feed's protocol is, is known here only."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import msgspec
+from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.sync.client import ClientConnection, connect
+
+from hl_platform.core.errors import ConfigError, TransientError
+from hl_platform.core.settings import LiveSettings
+
+# Frames that wait here; beyond it the feed's own queue keeps them, and then tells of a gap.
+MAX_WAITING = 64
+CLOSE_S = 1.0
+
+
+class FeedConnection:
+    """An open feed; made by `open_feed`."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+
+    def poll(self, timeout_s: float) -> dict[str, Any] | None:
+        """The next frame, `data` or `gap`; None when it is another, or there is none within the time.
+
+        Raises:
+            TransientError: the service has gone.
+        """
+        try:
+            frame: dict[str, Any] = msgspec.json.decode(self._socket.recv(timeout_s))
+        except TimeoutError:
+            return None
+        except ConnectionClosed as exc:
+            raise TransientError(f"the live service has closed the feed ({exc})") from exc
+        return frame if frame["type"] in ("data", "gap") else None
+
+
+@contextmanager
+def open_feed(
+    live: LiveSettings, stream: str, device_id: str | None, timeout_s: float
+) -> Iterator[FeedConnection]:
+    """Readings of one stream from now on, as a browser gets them.
+
+    This is the one place to change when the protocol does.
+
+    Args:
+        live: where the live service is.
+        stream: whose readings.
+        device_id: only of this device; None for all.
+        timeout_s: for the service to answer, in seconds.
+
+    Raises:
+        TransientError: the service does not answer, or takes no more clients.
+        ConfigError: it does not know the stream.
+    """
+    query = "?" + urlencode({"device_id": device_id}) if device_id is not None else ""
+    url = f"ws://{live_address(live)}/ws/{quote(stream)}{query}"
+    try:
+        # Left by `close` below: only what goes wrong before it is open is a service that does not answer.
+        socket = connect(
+            url,
+            open_timeout=timeout_s,
+            close_timeout=CLOSE_S,
+            compression=None,
+            max_queue=MAX_WAITING,
+            proxy=None,
+        ).__enter__()
+    except (OSError, WebSocketException) as exc:
+        raise TransientError(f"no live service answers at {live_address(live)} ({exc})") from exc
+    try:
+        _check_first(live, _first_frame(live, socket, timeout_s))
+        yield FeedConnection(socket)
+    finally:
+        socket.close()
+
+
+def live_address(live: LiveSettings) -> str:
+    """Host and port of the live service, as a url has them."""
+    return f"{f'[{live.host}]' if ':' in live.host else live.host}:{live.port}"
+
+
+def _first_frame(live: LiveSettings, socket: ClientConnection, timeout_s: float) -> dict[str, Any]:
+    try:
+        frame: dict[str, Any] = msgspec.json.decode(socket.recv(timeout_s))
+    except (TimeoutError, ConnectionClosed) as exc:
+        raise TransientError(f"the live service at {live_address(live)} does not speak ({exc})") from exc
+    return frame
+
+
+def _check_first(live: LiveSettings, frame: dict[str, Any]) -> None:
+    if frame["type"] == "subscribed":
+        return
+    kind = ConfigError if frame.get("code") in ("unknown_stream", "bad_parameter") else TransientError
+    raise kind(f"the live service at {live_address(live)} refuses: {frame.get('detail', frame)}")
