@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
+from hl_live.chunks import PartCache
 from hl_live.feed import Fanout, Frame, decode_records
 from hl_live.heart import Heart
 from hl_live.latest import LatestReadings
@@ -35,18 +36,20 @@ class LiveService:
     Args:
         settings: where Kafka and the database are.
         streams: what is served.
+        parts: where parts of answers are kept.
 
     Guarantee: comes up and stays up while Kafka or the database are away, and goes on by itself when they
     are back.
     """
 
-    def __init__(self, settings: Settings, streams: Mapping[str, Stream]) -> None:
+    def __init__(self, settings: Settings, streams: Mapping[str, Stream], parts: PartCache) -> None:
         url = require_address(settings.database.url, "database", "url")
         self.settings = settings
         self.streams = streams
         self.stats = StageStats()
         self.fanout = Fanout(lambda delay_ms: self.stats.delay("device_to_frame", delay_ms))
         self.queries = ReadingQueries(settings.database.read_url or url, "hl-live")
+        self.parts = parts
         self._suffix = f"-{settings.live.instance}" if settings.live.instance else ""
         groups = {stream.kafka_topic: stream.feed_group + self._suffix for stream in streams.values()}
         self.reader = FeedReader(settings.kafka, groups, f"hl-live{self._suffix}", self._on_records)
