@@ -11,8 +11,7 @@ import asyncio
 import hashlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 from itertools import starmap
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -21,24 +20,25 @@ import msgspec
 
 from hl_live.buckets import ROWS_AT_A_TIME, Row, filled, plan_filled
 from hl_live.chunks import (
+    JUST_AFTER,
     WIDTHS,
     Key,
     Part,
     PartCache,
     Range,
-    chunk_of,
-    chunks_of,
+    chunk_at,
     first_of,
     last_begin,
     most_buckets,
+    numbers_of,
     plan_reads,
     within,
 )
-from hl_platform.adapters.postgres.bucket_prints import Prints
+from hl_platform.adapters.postgres.bucket_prints import NOTHING, Print, Prints
 from hl_platform.adapters.postgres.bucket_rows import BucketSelection
 from hl_platform.adapters.postgres.readings import Snapshot
 
-JUST_AFTER = timedelta(microseconds=1)
+NO_CHUNKS: Mapping[int, Print] = {}
 
 
 class Ask(NamedTuple):
@@ -73,22 +73,33 @@ class Page(NamedTuple):
     digest: bytes
 
 
-@dataclass
 class _Piece:
     """What a page has of one chunk.
 
     Args:
-        span: what of it lies in the range.
-        reads: what is read of it; None where its part is kept.
-        is_steady: nothing of the chunk is dirty or can still end in the future; the part is of the whole of it.
+        key: of the chunk.
+        span: what of it lies in the range; None for all.
+        part: of all of it, where that is kept.
+        reads: what is read of it otherwise.
+        is_kept: what is read is kept: it is all of a steady chunk.
     """
 
-    key: Key
-    span: Range
-    whole: Range
-    is_steady: bool
-    reads: Range | None
-    part: Part = field(default=Part(0, b""))
+    __slots__ = ("is_kept", "key", "part", "reads", "span")
+
+    def __init__(
+        self,
+        key: Key,
+        span: Range | None,
+        part: Part | None,
+        reads: Range | None = None,
+        *,
+        is_kept: bool = False,
+    ) -> None:
+        self.key = key
+        self.span = span
+        self.part = part
+        self.reads = reads
+        self.is_kept = is_kept
 
 
 def can_be_kept(selection: BucketSelection) -> bool:
@@ -122,11 +133,11 @@ async def read_page(snapshot: Snapshot, cache: PartCache, ask: Ask) -> Page:
     missing = selection.limit
     while devices and missing > 0:
         n_devices = max(1, missing // at_once)
-        for piece in await _read_some(snapshot, cache, ask, devices[:n_devices], digest):
-            part = piece.part if piece.part.n_buckets <= missing else first_of(piece.part, missing)
-            missing -= part.n_buckets
-            if part.n_buckets:
-                found.append((piece.key.device_id, part))
+        for device_id, part in await _read_some(snapshot, cache, ask, devices[:n_devices], digest):
+            if missing and part.n_buckets:
+                cut = part if part.n_buckets <= missing else first_of(part, missing)
+                found.append((device_id, cut))
+                missing -= cut.n_buckets
         devices = devices[n_devices:]
     last = (found[-1][0], last_begin(found[-1][1])) if found and missing == 0 else None
     return Page([part for _, part in found], last, digest.digest())
@@ -150,31 +161,32 @@ async def _read_some(
     ask: Ask,
     devices: Sequence[str],
     digest: Any,  # noqa: ANN401 - one of hashlib's
-) -> list[_Piece]:
-    """The pieces of some devices, in order."""
+) -> list[tuple[str, Part]]:
+    """The parts of some devices, in order, each with its device."""
     selection, width = ask.selection, WIDTHS[ask.selection.grain]
-    end = chunk_of(selection.end - JUST_AFTER, width) + width
-    prints = await snapshot.prints(selection, devices, chunk_of(selection.start, width), end, width)
+    numbers = numbers_of(Range(selection.start, selection.end), width)
+    around = Range(chunk_at(numbers[0], width).start, chunk_at(numbers[-1], width).end)
+    prints = await snapshot.prints(selection, devices, around.start, around.end, width)
     pieces = [piece for device_id in devices for piece in _plan_pieces(cache, ask, prints, device_id)]
-    rows = await _read_missing(snapshot, selection, pieces)
-    digest.update(repr((prints.generation, devices)).encode())
+    # The prints tell what steady chunks hold; what is read of the others tells it itself.
+    known = [prints.known.get(device_id, NO_CHUNKS) for device_id in devices]
+    digest.update(repr((prints.generation, devices, known)).encode())
+    missing = [piece for piece in pieces if piece.reads is not None]
+    rows = await _read_missing(snapshot, selection, missing)
     n_rows = 0
-    for piece in pieces:
-        if piece.reads is not None:
-            read = _between(rows[piece.key.device_id], piece.reads)
-            piece.part = _encoded(_filled(read, piece, ask) if ask.fill else read, ask.make)
-            if piece.is_steady:
-                cache.put(piece.key, prints.of(piece.key[1:]), piece.part)
-            n_rows += len(read)
-            if n_rows > ROWS_AT_A_TIME:
-                n_rows = 0
-                await asyncio.sleep(0)
-        # The print tells what a steady part says; the others tell it themselves.
-        told = b"%d/%d/" % prints.of(piece.key[1:])[1:] if piece.is_steady else piece.part.body
-        digest.update(b"%d:%b" % (piece.key.chunk.toordinal(), told))
-        if piece.is_steady and piece.span != piece.whole:
-            piece.part = within(piece.part, piece.span)
-    return pieces
+    for piece in missing:
+        assert piece.reads is not None  # noqa: S101 - chosen so
+        read = _between(rows[piece.key[1]], piece.reads)
+        piece.part = _encoded(_filled(read, piece, ask) if ask.fill else read, ask.make)
+        if piece.is_kept:
+            cache.put(piece.key, prints.of(*piece.key[1:]), piece.part)
+        else:
+            digest.update(b"%d:%b" % (piece.key[2], piece.part.body))
+        n_rows += len(read)
+        if n_rows > ROWS_AT_A_TIME:
+            n_rows = 0
+            await asyncio.sleep(0)
+    return [(piece.key[1], _cut(piece)) for piece in pieces]
 
 
 def _plan_pieces(cache: PartCache, ask: Ask, prints: Prints, device_id: str) -> Iterator[_Piece]:
@@ -182,24 +194,34 @@ def _plan_pieces(cache: PartCache, ask: Ask, prints: Prints, device_id: str) -> 
     start = selection.start
     if selection.after is not None and selection.after[0] == device_id:
         start = max(start, selection.after[1] + JUST_AFTER)
-    for chunk in chunks_of(Range(start, selection.end), width):
-        if not ask.fill and (device_id, chunk) not in prints.known:
+    if start >= selection.end:
+        return
+    numbers = numbers_of(Range(start, selection.end), width)
+    about = f"{ask.about}/{prints.generation}"
+    known = prints.known.get(device_id, NO_CHUNKS)
+    for number in numbers if ask.fill else [number for number in known if number in numbers]:
+        key = (about, device_id, number)
+        is_steady = number < prints.open_from and key[1:] not in prints.dirty
+        part = cache.get(key, known.get(number, NOTHING)) if is_steady else None
+        if part is not None and numbers[0] < number < numbers[-1]:
+            yield _Piece(key, None, part)
             continue
-        key, whole = Key(ask.about, device_id, chunk), Range(chunk, chunk + width)
+        whole = chunk_at(number, width)
         span = Range(max(start, whole.start), min(selection.end, whole.end))
-        if key[1:] in prints.dirty or whole.end > prints.open_from:
-            yield _Piece(key, span, whole, is_steady=False, reads=span)
-        elif (part := cache.get(key, prints.of(key[1:]))) is not None:
-            yield _Piece(key, span, whole, is_steady=True, reads=None, part=part)
-        else:
-            yield _Piece(key, span, whole, is_steady=True, reads=whole)
+        reads = None if part is not None else whole if is_steady else span
+        yield _Piece(key, None if span == whole else span, part, reads, is_kept=is_steady)
+
+
+def _cut(piece: _Piece) -> Part:
+    assert piece.part is not None  # noqa: S101 - kept, or read
+    return piece.part if piece.span is None else within(piece.part, piece.span)
 
 
 async def _read_missing(
     snapshot: Snapshot, selection: BucketSelection, pieces: Sequence[_Piece]
 ) -> Mapping[str, list[Row]]:
     """What has to be read for some pieces, and maybe more, by device and in order."""
-    found: dict[str, list[Row]] = {piece.key.device_id: [] for piece in pieces if piece.reads is not None}
+    found: dict[str, list[Row]] = {piece.key[1]: [] for piece in pieces}
     for span in plan_reads([piece.reads for piece in pieces if piece.reads is not None]):
         chosen = selection._replace(
             device_ids=list(found), start=span.start, end=span.end, after=None, limit=None
@@ -217,10 +239,10 @@ def _between(rows: Sequence[Row], span: Range) -> Sequence[Row]:
 def _filled(rows: Sequence[Row], piece: _Piece, ask: Ask) -> Sequence[Row]:
     assert piece.reads is not None  # noqa: S101 - the caller has read it
     chosen = ask.selection._replace(
-        device_ids=[piece.key.device_id], start=piece.reads.start, end=piece.reads.end, after=None, limit=None
+        device_ids=[piece.key[1]], start=piece.reads.start, end=piece.reads.end, after=None, limit=None
     )
     # What is steady has ended by the database's clock, whatever ours says.
-    now = datetime.max.replace(tzinfo=UTC) if piece.is_steady else datetime.now(UTC)
+    now = datetime.max.replace(tzinfo=UTC) if piece.is_kept else datetime.now(UTC)
     return filled(plan_filled(chosen, ask.zone, now), rows)
 
 

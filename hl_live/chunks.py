@@ -6,7 +6,7 @@ is the same again. So what is kept is never older than what the database says; h
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -20,6 +20,8 @@ from hl_platform.core.levels import Grain
 WIDTHS: Mapping[Grain, timedelta] = {"hour": timedelta(days=1), "day": timedelta(days=28)}
 # How short a bucket can be; by this is reckoned how many there may be in a range.
 SHORTEST: Mapping[Grain, timedelta] = {"hour": timedelta(hours=1), "day": timedelta(hours=23)}
+# The least difference of two times.
+JUST_AFTER = timedelta(microseconds=1)
 # Where the database begins to count as well (bucket_prints.ORIGIN).
 ORIGIN = datetime(1, 1, 1, tzinfo=UTC)
 # A year of hours of one device is 2 MB with one column, and 9 MB with all.
@@ -37,16 +39,9 @@ class Range(NamedTuple):
     end: datetime
 
 
-class Key(NamedTuple):
-    """What a part is of.
-
-    Args:
-        about: the model, the columns and whatever else its bytes depend on.
-    """
-
-    about: str
-    device_id: str
-    chunk: datetime
+# What a part is of: whatever its bytes depend on beside the rows (model, columns) with the generation of its print; the
+# device; the number of the chunk. A plain tuple: hundreds are made for one answer.
+Key = tuple[str, str, int]
 
 
 class Part(NamedTuple):
@@ -97,17 +92,20 @@ class PartCache:
             self.n_bytes -= _size(gone, part)
 
 
-def chunk_of(at: datetime, width: timedelta) -> datetime:
-    """Begin of the chunk that a time lies in."""
-    return ORIGIN + (at - ORIGIN) // width * width
+def number_of(at: datetime, width: timedelta) -> int:
+    """Number of the chunk that a time lies in."""
+    return (at - ORIGIN) // width
 
 
-def chunks_of(span: Range, width: timedelta) -> Iterator[datetime]:
-    """The begins of all chunks that a range touches, in order."""
-    chunk = chunk_of(span.start, width)
-    while chunk < span.end:
-        yield chunk
-        chunk += width
+def chunk_at(number: int, width: timedelta) -> Range:
+    """All of a chunk."""
+    start = ORIGIN + number * width
+    return Range(start, start + width)
+
+
+def numbers_of(span: Range, width: timedelta) -> range:
+    """The numbers of all chunks that a range touches."""
+    return range(number_of(span.start, width), number_of(span.end - JUST_AFTER, width) + 1)
 
 
 def most_buckets(grain: Grain, span: Range) -> int:
@@ -160,4 +158,4 @@ def _objects(part: Part) -> list[msgspec.Raw]:
 
 
 def _size(key: Key, part: Part) -> int:
-    return len(part.body) + len(key.about) + len(key.device_id) + ENTRY_BYTES
+    return len(part.body) + len(key[0]) + len(key[1]) + ENTRY_BYTES

@@ -11,21 +11,20 @@ the last commits, or hold a restored backup), another table, another meaning of 
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import LiteralString, NamedTuple
+from typing import Any, LiteralString, NamedTuple
 
 from psycopg import sql
 
 from hl_platform.core.levels import Grain
 
-# Chunks are counted from here; any midnight before all readings would do.
-ORIGIN: LiteralString = "'0001-01-01 00:00Z'"
-
-# Besides the chunks one row without a device: where the buckets begin that can still end in the future, and the
-# generation. Dirty buckets are those that the view computes anew.
+# Chunks are numbered from here; any midnight before all readings would do.
+ORIGIN: LiteralString = "timestamptz '0001-01-01 00:00Z'"
+# A row for each device, and one without: of the chunk where the buckets begin that can still end in the future, and of
+# the generation. Few and wide rows cost the reader less than one for each chunk.
 PRINTS: LiteralString = """
 -- prints: which chunks of materialized buckets there are in a range, and whether they are as they were
 with prints as (
-    select device_id, date_bin(%(width)s, bucket, {origin}) as chunk, count(*) as n_rows,
+    select device_id, date_bin(%(width)s, bucket, {origin}) as chunk, count(*)::int as n_rows,
            (sum(hashint8extended(refresh_id, 0)) %% 9223372036854775807)::int8 as digest
     from materialized.{model}
     where bucket >= %(start)s and bucket < %(end)s and {chosen}
@@ -35,12 +34,19 @@ with prints as (
     from hl.{dirty}
     where bucket >= %(start)s and bucket < %(end)s and {chosen}
 )
-select device_id, chunk, coalesce(n_rows, 0), coalesce(digest, 0), dirty.chunk is not null
-from prints full join dirty using (device_id, chunk)
+select device_id, array_agg(number), array_agg(coalesce(n_rows, 0)), array_agg(coalesce(digest, 0)),
+       array_agg(number) filter (where is_dirty)
+from (
+    select device_id, n_rows, digest, dirty.chunk is not null as is_dirty,
+           (date_part('epoch', chunk - {origin}) / date_part('epoch', %(width)s))::int as number
+    from prints full join dirty using (device_id, chunk)
+) as chunks
+group by device_id
 union all
-select null, hl.bucket_start({grain}, now()), to_regclass({table})::oid::int8,
-       hashtextextended(concat_ws('/', pg_postmaster_start_time(),
-           (select digest from hl.models where model = {name})), 0), false
+select null, array[floor(
+           date_part('epoch', hl.bucket_start({grain}, now()) - {origin}) / date_part('epoch', %(width)s))::int],
+       null, array[to_regclass({table})::oid::int8, hashtextextended(concat_ws('/', pg_postmaster_start_time(),
+           (select digest from hl.models where model = {name})), 0)], null
 """
 
 ORDERED: LiteralString = """
@@ -50,32 +56,29 @@ where %(after)s::text is null or device_id >= %(after)s order by device_id
 """
 
 
-class Print(NamedTuple):
-    """What tells the content of a chunk: where two are equal, so are the buckets."""
-
-    generation: tuple[int, int]
-    n_rows: int
-    digest: int
+# Rows and digest: where both are equal, so are the buckets of the same chunk in the same generation.
+Print = tuple[int, int]
+NOTHING: Print = (0, 0)
 
 
 class Prints(NamedTuple):
     """What is known of the chunks of a range.
 
     Args:
-        open_from: buckets that begin from here on may end in the future.
+        open_from: number of the first chunk in which a bucket can still end in the future.
         generation: of prints that can be compared.
-        known: by device and begin, each chunk that has a row.
-        dirty: chunks with a bucket that is dirty.
+        known: by device and number, each chunk that has a row or is dirty.
+        dirty: device and number of the chunks that have a dirty bucket.
     """
 
-    open_from: datetime
+    open_from: int
     generation: tuple[int, int]
-    known: dict[tuple[str, datetime], Print]
-    dirty: set[tuple[str, datetime]]
+    known: dict[str, dict[int, Print]]
+    dirty: set[tuple[str, int]]
 
-    def of(self, key: tuple[str, datetime]) -> Print:
+    def of(self, device_id: str, number: int) -> Print:
         """The print of a chunk, also of one without rows."""
-        return self.known.get(key) or Print(self.generation, 0, 0)
+        return self.known.get(device_id, {}).get(number, NOTHING)
 
 
 def prints_sql(model: str, grain: Grain, n_devices: int) -> sql.Composed:
@@ -101,14 +104,13 @@ def prints_values(
     return {"device_ids": list(devices), "start": start, "end": end, "width": width}
 
 
-def prints_of(rows: Sequence[tuple[str | None, datetime, int, int, bool]]) -> Prints:
+def prints_of(rows: Sequence[tuple[Any, ...]]) -> Prints:
     """What the rows of `prints_sql` say."""
-    [(open_from, generation)] = [(row[1], (row[2], row[3])) for row in rows if row[0] is None]
-    known: dict[tuple[str, datetime], Print] = {}
-    dirty = set()
-    for device_id, chunk, n_rows, digest, is_dirty in rows:
+    [(open_from, generation)] = [(row[1][0], tuple(row[3])) for row in rows if row[0] is None]
+    known = {}
+    dirty: set[tuple[str, int]] = set()
+    for device_id, numbers, counts, digests, dirty_numbers in rows:
         if device_id is not None:
-            known[device_id, chunk] = Print(generation, n_rows, digest)
-            if is_dirty:
-                dirty.add((device_id, chunk))
+            known[device_id] = dict(sorted(zip(numbers, zip(counts, digests, strict=True), strict=True)))
+            dirty.update((device_id, number) for number in dirty_numbers or ())
     return Prints(open_from, generation, known, dirty)
