@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from random import Random
 from typing import Any, Self
 from zoneinfo import ZoneInfo
@@ -31,7 +32,7 @@ HOUR = timedelta(hours=1)
 # Closed, and still young enough to be computed from readings.
 DAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=20)
 N_DAYS = 5
-COLUMNS = "n_readings,consumption_kwh,power_kw_mean"
+_numbers = count(1)
 
 
 class CountedCache(PartCache):
@@ -70,7 +71,7 @@ class Api:
             "HL_DATABASE__URL": house.url,
             "HL_KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{self._nobody.getsockname()[1]}",
             "HL_TIMEZONE": house.timezone,
-            "HL_LIVE__INSTANCE": name,
+            "HL_LIVE__INSTANCE": f"{name}{next(_numbers)}",
             **more,
         }
         return TestClient(create_app(load_settings(env), parts=parts), base_url="http://127.0.0.1")
@@ -210,6 +211,19 @@ def test_a_household_that_moves_to_another_time_zone_has_other_days(own_house: H
     fill(own_house)
     with Api(own_house) as api:
         moves(api)
+
+
+def test_a_table_from_before_gets_the_refresh_into_its_key(own_house: House) -> None:
+    fill(own_house)
+    table = "materialized.energy_hourly"
+    own_house.execute(
+        f"alter table {table} drop constraint energy_hourly_pkey, add primary key (device_id, bucket)"
+    )
+    own_house.deploy(ZONE)
+    key = "select pg_get_indexdef(conindid) from pg_constraint where conrelid = to_regclass(%s) and contype = 'p'"
+    assert own_house.execute(key, table)[0][0].endswith("(device_id, bucket) INCLUDE (refresh_id)")
+    with Api(own_house) as api:
+        assert api.differences() == []
 
 
 def moves(api: Api) -> None:
