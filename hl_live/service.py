@@ -11,9 +11,12 @@ import structlog
 from hl_live.chunks import PartCache
 from hl_live.feed import Fanout, Frame, decode_records
 from hl_live.heart import Heart
+from hl_live.history import History
 from hl_live.latest import LatestReadings
 from hl_live.pipeline import PipelineReader
 from hl_live.threads import in_thread
+from hl_platform.adapters.archive_reader import ArchiveReader
+from hl_platform.adapters.directories import archive_directory
 from hl_platform.adapters.kafka.feed_reader import FeedReader, FeedRecord
 from hl_platform.adapters.postgres.readings import ReadingQueries
 from hl_platform.core.accounts import StageStats
@@ -50,6 +53,8 @@ class LiveService:
         self.fanout = Fanout(lambda delay_ms: self.stats.delay("device_to_frame", delay_ms))
         self.queries = ReadingQueries(settings.database.read_url or url, "hl-live")
         self.parts = parts
+        archive = ArchiveReader(settings.database.read_url or url, archive_directory(settings))
+        self.history = History(self.queries, archive)
         self._suffix = f"-{settings.live.instance}" if settings.live.instance else ""
         groups = {stream.kafka_topic: stream.feed_group + self._suffix for stream in streams.values()}
         self.reader = FeedReader(settings.kafka, groups, f"hl-live{self._suffix}", self._on_records)
