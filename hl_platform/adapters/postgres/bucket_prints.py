@@ -11,6 +11,7 @@ the last commits, or hold a restored backup), another table, another meaning of 
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, LiteralString, NamedTuple
 
 from psycopg import sql
@@ -81,12 +82,11 @@ class Prints(NamedTuple):
         return self.known.get(device_id, {}).get(number, NOTHING)
 
 
-def prints_sql(model: str, grain: Grain, n_devices: int) -> sql.Composed:
-    """Reads the prints of a continuous aggregate's chunks."""
-    chosen = (
-        "device_id = (%(device_ids)s::text[])[1]" if n_devices == 1 else "device_id = any(%(device_ids)s)"
-    )
-    return sql.SQL(PRINTS).format(
+@lru_cache(maxsize=256)
+def prints_sql(model: str, grain: Grain, *, one: bool) -> bytes:
+    """Reads the prints of a continuous aggregate's chunks, of one device or of several."""
+    chosen = "device_id = (%(device_ids)s::text[])[1]" if one else "device_id = any(%(device_ids)s::text[])"
+    composed = sql.SQL(PRINTS).format(
         origin=sql.SQL(ORIGIN),
         model=sql.Identifier(model),
         dirty=sql.Identifier(f"dirty_{model}"),
@@ -95,6 +95,7 @@ def prints_sql(model: str, grain: Grain, n_devices: int) -> sql.Composed:
         table=sql.Literal(f'materialized."{model}"'),
         name=sql.Literal(model),
     )
+    return composed.as_bytes()
 
 
 def prints_values(

@@ -32,6 +32,7 @@ from hl_platform.core.readings import Reading
 from hl_platform.core.streams import Stream
 
 T = TypeVar("T")
+Query = sql.SQL | sql.Composed | bytes
 
 # A request that waited this long for a connection is better told that the database is away.
 CONNECTION_WAIT_S = 2.0
@@ -125,12 +126,12 @@ class Snapshot:
         width: timedelta,
     ) -> Prints:
         """The prints of some devices' chunks of a model, between two borders of chunks."""
-        query = prints_sql(selection.model, selection.grain, len(devices))
+        query = prints_sql(selection.model, selection.grain, one=len(devices) == 1)
         return prints_of(await _fetch(self._conn, query, prints_values(devices, start, end, width)))
 
     async def buckets(self, selection: BucketSelection) -> list[tuple[Any, ...]]:
         """As `ReadingQueries.buckets`."""
-        return await _fetch(self._conn, buckets_sql(selection, DEVICES), selection.values())
+        return await _fetch(self._conn, buckets_sql(selection.shape(), DEVICES), selection.values())
 
 
 class ReadingQueries:
@@ -205,7 +206,7 @@ class ReadingQueries:
         Returns:
             (device_id, bucket, bucket_end, n_readings, coverage, provisional, *columns) of each.
         """
-        return await self._rows(buckets_sql(selection, DEVICES), selection.values())
+        return await self._rows(buckets_sql(selection.shape(), DEVICES), selection.values())
 
     async def in_snapshot(self, work: Callable[[Snapshot], Awaitable[T]]) -> T:
         """What `work` makes of one moment of the database. It may be called again, if the first time failed."""
@@ -247,7 +248,7 @@ class ReadingQueries:
             for device_id, timestamp, received_at, extra, *fields in await self._rows(composed, values)
         ]
 
-    async def _rows(self, query: sql.SQL | sql.Composed, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    async def _rows(self, query: Query, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         return await self._with_connection(lambda conn: _fetch(conn, query, values))
 
     async def _with_connection(self, work: Callable[[psycopg.AsyncConnection], Awaitable[T]]) -> T:
@@ -270,7 +271,7 @@ async def _configure(conn: psycopg.AsyncConnection) -> None:
 
 
 async def _fetch(
-    conn: psycopg.AsyncConnection, query: sql.SQL | sql.Composed, values: Mapping[str, Any]
+    conn: psycopg.AsyncConnection, query: Query, values: Mapping[str, Any]
 ) -> list[tuple[Any, ...]]:
     rows: list[tuple[Any, ...]] = []
     async with conn.cursor(binary=True) as cursor:
