@@ -8,6 +8,7 @@ answered in a few milliseconds. No answer may be used without asking: a late rea
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 from litestar import Request, Response
@@ -20,6 +21,9 @@ from hl_platform import __version__
 CACHE_CONTROL = "private, no-cache"
 HEADERS: Sequence[ResponseHeader] = (
     ResponseHeader(name="ETag", description="Changes with the answer", documentation_only=True),
+    ResponseHeader(
+        name="Link", description='With `rel="next"`: the next page, if any', documentation_only=True
+    ),
     ResponseHeader(name="Cache-Control", description=f"`{CACHE_CONTROL}`", documentation_only=True),
 )
 NOT_MODIFIED: Mapping[int, ResponseSpec] = {
@@ -43,19 +47,32 @@ def is_known(header: str | None, etag: str) -> bool:
     return etag in named or named == ["*"]
 
 
+def has_it(request: Request[Any, Any, Any], etag: str) -> bool:
+    """Whether a request says that its sender has an answer."""
+    return is_known(request.headers.get("if-none-match"), etag)
+
+
 def tagged(
-    request: Request[Any, Any, Any], etag: str, body: Iterable[bytes], media_type: str
+    request: Request[Any, Any, Any],
+    etag: str,
+    body: Iterable[bytes],
+    media_type: str,
+    following: str | None,
 ) -> Response[Any]:
     """The answer, or a 304 to who has it.
 
     Args:
         request: with If-None-Match, maybe.
         etag: of the answer.
-        body: in pieces; asked for only where it is needed.
+        body: in pieces.
         media_type: of the answer.
+        following: what `after` is on the next page; None on the last.
     """
-    headers = {"ETag": etag, "Cache-Control": CACHE_CONTROL}
-    if is_known(request.headers.get("if-none-match"), etag):
+    headers = {"ETag": etag, "Cache-Control": CACHE_CONTROL, "Vary": "Accept"}
+    if following is not None:
+        query = [(name, text) for name, text in parse_qsl(request.url.query) if name != "after"]
+        headers["Link"] = f'<{request.url.path}?{urlencode([*query, ("after", following)])}>; rel="next"'
+    if has_it(request, etag):
         return Response(None, status_code=HTTP_304_NOT_MODIFIED, headers=headers)
     return Response(b"".join(body), media_type=media_type, headers=headers)
 

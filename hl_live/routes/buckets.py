@@ -5,11 +5,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from litestar import MediaType, Request, Response, get
+from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 
 from hl_live.bucket_pages import Ask, Page, can_be_kept, page_of, read_page
 from hl_live.buckets import BucketShapes, filled, narrow, plan_filled
+from hl_live.csv_text import CSV, IN_CSV, JSON, csv_of, media_type_of, objects_of
 from hl_live.params import (
     AFTER,
     BUCKET_LIMIT,
@@ -26,7 +27,8 @@ from hl_live.params import (
 )
 from hl_live.problems import PROBLEMS, BadParameterError
 from hl_live.service import LiveService
-from hl_live.tagged import HEADERS, NOT_MODIFIED, etag_of, json_around, tagged
+from hl_live.tagged import HEADERS, NOT_MODIFIED, etag_of, has_it, json_around, tagged
+from hl_live.threads import in_thread
 from hl_platform.adapters.postgres.bucket_rows import BucketSelection
 from hl_platform.core.levels import ADVERBS, GRAINS, MAX_MINUTELY, Grain, bucket_end, bucket_start, coarsest
 from hl_platform.core.streams import Stream
@@ -93,6 +95,7 @@ def _documented(
     return get(
         path,
         summary=summary,
+        description=IN_CSV,
         operation_class=operation_of(params),
         responses={**PROBLEMS, **NOT_MODIFIED},
         response_headers=HEADERS,
@@ -109,10 +112,18 @@ async def _answer(
     ask = _ask(live, shapes, grain, query)
     page = await _page(live, ask)
     following = write_cursor(*page.last) if page.last else None
+    media_type = media_type_of(request)
+    etag = etag_of(ask.about, str(request.url.query), query["start"], page.digest, media_type)
+    parts = [part.body for part in page.parts if part.n_buckets]
+    if media_type == CSV:
+        names = ask.make.__struct_fields__
+        # It takes several times as long as JSON.
+        made = (
+            b"" if has_it(request, etag) else await in_thread(lambda: csv_of(names, objects_of(names, parts)))
+        )
+        return tagged(request, etag, [made], CSV, following)
     answer = shapes.answer(shapes.stream.name, grain, query["start"], query["end"], [], following)
-    etag = etag_of(ask.about, str(request.url.query), query["start"], page.digest)
-    parts = (part.body for part in page.parts if part.n_buckets)
-    return tagged(request, etag, json_around(answer, "buckets", parts), MediaType.JSON)
+    return tagged(request, etag, json_around(answer, "buckets", parts), JSON, following)
 
 
 def _ask(live: LiveService, shapes: BucketShapes, grain: Grain, query: dict[str, Any]) -> Ask:

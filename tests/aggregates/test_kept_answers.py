@@ -1,5 +1,7 @@
 """What the API answers from memory is what the database says at that moment, whatever happened in between."""
 
+import csv
+import io
 import json
 import os
 import socket
@@ -361,6 +363,41 @@ def test_another_question_has_another_tag(api: Api) -> None:
         {},
     ]
     assert len({api.ask(**one).headers["etag"] for one in asked}) == len(asked)
+
+
+@pytest.mark.parametrize("level", ["hourly", "daily", "series"])
+def test_csv_says_what_json_says(api: Api, level: str) -> None:
+    asked = {"device_id": "meter1", "fields": "consumption_kwh,power_kw_mean,last_at"}
+    told = api.ask(level, **asked).json()["buckets"]
+    answer = api.ask(level, {"Accept": "text/csv"}, **asked)
+    assert answer.headers["content-type"].startswith("text/csv")
+    lines = list(csv.DictReader(io.StringIO(answer.text, newline="")))
+    wanted = [
+        {name: json.dumps(value) if isinstance(value, bool) else str(value) for name, value in one.items()}
+        for one in told
+    ]
+    assert lines == wanted
+    assert len(lines) > 1
+
+
+def test_csv_has_a_tag_of_its_own(api: Api) -> None:
+    wants = {"Accept": "text/csv"}
+    tag = api.ask(device_id="meter1").headers["etag"]
+    first = api.ask(headers={**wants, "If-None-Match": tag}, device_id="meter1")
+    assert first.status_code == 200
+    assert first.headers["vary"] == "Accept"
+    again = api.ask(headers={**wants, "If-None-Match": first.headers["etag"]}, device_id="meter1")
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_a_link_leads_to_the_next_page(api: Api) -> None:
+    wants = {"Accept": "text/csv"}
+    page = api.ask(headers=wants, device_id=["meter1", "meter2"], limit=150)
+    following = page.links["next"]["url"]
+    rest = api.kept.get(following, headers=wants)
+    whole = api.ask(headers=wants, device_id=["meter1", "meter2"]).text.splitlines()
+    assert page.text.splitlines() + rest.text.splitlines()[1:] == whole
+    assert "next" not in rest.links
 
 
 def test_memory_that_is_too_small_is_never_exceeded_and_every_answer_right(api: Api) -> None:
