@@ -1,6 +1,7 @@
 """REST routes over the aggregates of a stream: one for each level, and one that picks the level."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -30,6 +31,7 @@ from hl_live.service import LiveService
 from hl_live.tagged import HEADERS, NOT_MODIFIED, etag_of, has_it, json_around, tagged
 from hl_live.threads import in_thread
 from hl_platform.adapters.postgres.bucket_rows import BucketSelection
+from hl_platform.core.errors import ConfigError
 from hl_platform.core.levels import ADVERBS, GRAINS, MAX_MINUTELY, Grain, bucket_end, bucket_start, coarsest
 from hl_platform.core.streams import Stream
 
@@ -150,7 +152,10 @@ async def _page(live: LiveService, ask: Ask) -> Page:
     if ask.fill and selection.device_ids is None:
         raise BadParameterError("fill", "true", "true only with device_id: name the devices to be filled")
     if can_be_kept(selection):
-        return await live.queries.in_snapshot(lambda snapshot: read_page(snapshot, live.parts, ask))
+        # A model of one's own that is a plain view has no prints, and a reader of one's own may not be allowed to read
+        # them: what the public view needs is enough.
+        with suppress(ConfigError):
+            return await live.queries.in_snapshot(lambda snapshot: read_page(snapshot, live.parts, ask))
     if not ask.fill:
         return await page_of(await live.queries.buckets(selection), ask)
     planned = plan_filled(selection, ask.zone, datetime.now(UTC))

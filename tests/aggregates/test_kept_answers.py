@@ -417,6 +417,19 @@ def test_the_reader_may_ask_for_all_that_it_needs(database: Database, streams: d
             assert api.parts.n_found == N_DAYS
 
 
+def test_a_reader_who_may_read_the_views_only_gets_every_answer(
+    database: Database, streams: dict[str, Any]
+) -> None:
+    migrate(database.url, database.read_url, streams.values())
+    with closing(House(database.url, streams)) as house:
+        fill(house)
+        house.execute("revoke usage on schema materialized from hl_read")
+        with Api(house, HL_DATABASE__READ_URL=database.read_url) as api:
+            assert api.differences() == []
+            assert api.differences(fill="true") == []
+            assert len(api.parts) == 0
+
+
 few = settings(
     max_examples=int(os.environ.get("EXAMPLES", "15")),
     deadline=None,
