@@ -108,7 +108,7 @@ class Api:
             said.append("asked first, it is another answer than without memory")
         if again.content != first.content:
             said.append("asked again, it is another answer")
-        if "limit" not in params and not params.get("fill"):
+        if "limit" not in params and params.get("fill") != "true":
             said += self._unlike_view(level, params, first.json()["buckets"])
         return said
 
@@ -248,6 +248,8 @@ def test_rows_that_were_dropped_are_no_longer_told(api: Api) -> None:
     api.house.execute("delete from materialized.energy_hourly where bucket < %s", dropped)
     assert api.differences() == []
     assert len(api.ask(device_id="meter1").json()["buckets"]) == N_DAYS * 24 - 29
+    api.house.execute(f"drop table materialized.energy_hourly_p{DAY:%Y%m}")
+    assert api.differences() == []
 
 
 def test_refreshes_that_commit_in_another_order_than_they_began_are_both_told(api: Api) -> None:
@@ -441,7 +443,9 @@ few = settings(
 MINUTES = st.integers(0, N_DAYS * 24 * 60 - 1)
 WRITES = st.tuples(st.just("write"), st.sampled_from(["meter1", "meter2"]), MINUTES, st.floats(90, 400))
 DELETES = st.tuples(st.just("delete"), st.sampled_from(["meter1", "meter2"]), MINUTES)
-REFRESHES = st.tuples(st.just("refresh"), st.integers(1, 60))
+REFRESHES = st.tuples(
+    st.just("refresh"), st.sampled_from(["energy_hourly", "energy_daily"]), st.integers(1, 60)
+)
 ASKS = st.tuples(
     st.just("ask"),
     MINUTES,
@@ -461,13 +465,16 @@ def happens(api: Api, what: tuple[Any, ...]) -> list[str]:
             query = "delete from energy_readings where device_id = %s and timestamp >= %s and timestamp < %s"
             at = DAY + timedelta(minutes=minute)
             api.house.execute(query, device, at, at + timedelta(hours=3))
-        case "refresh", limit:
-            api.house.refresh("energy_hourly", limit)
+        case "refresh", model, limit:
+            api.house.refresh(model, limit)
         case "ask", minute, length, devices, fill, limit:
             start = DAY + timedelta(minutes=minute)
             asked = {"start": start.isoformat(), "end": (start + timedelta(minutes=length)).isoformat()}
             asked |= {"device_id": devices, "fill": json.dumps(fill)}
-            return api.differences(**asked, **({"limit": limit} if limit else {}))
+            days = (DAY - timedelta(days=60)).isoformat()
+            return api.differences(**asked, **({"limit": limit} if limit else {})) + api.differences(
+                "daily", start=days, device_id=devices, fill=json.dumps(fill)
+            )
     return []
 
 
