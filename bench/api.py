@@ -1,7 +1,7 @@
-"""A year of hours by the API: the query, making JSON, the whole request. On a PostgreSQL of its own.
+"""A year of hours by the API: asked for the first time, again, and by who has the answer. On a PostgreSQL of its own.
 
 The service runs in this process, without sockets and without Kafka. Times are of the clock; beside them stands the
-processor time of the query, in the server and here, which tells more on a machine that does other things as well.
+processor time, of PostgreSQL and of this process, which tells more on a machine that does other things as well.
 """
 
 import argparse
@@ -9,29 +9,28 @@ import asyncio
 import socket
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
+from urllib.parse import urlencode
 
 import httpx
 import psycopg
 import structlog
 import uvloop
-from litestar import Litestar
 from rich.table import Table
 
 from bench.stack import console, own_postgres
 from dbt_like_sql.engine.deploy import columns_of, deploy
 from dbt_like_sql.engine.project import load_project
 from hl_live.app import create_app
-from hl_live.buckets import BucketShapes, encode_rows
-from hl_platform.adapters.postgres.bucket_rows import BucketSelection
+from hl_live.chunks import PartCache
 from hl_platform.adapters.postgres.database import BULK, SqlDatabase
 from hl_platform.adapters.postgres.migrate import migrate
-from hl_platform.adapters.postgres.readings import ReadingQueries
-from hl_platform.core.settings import load_settings
+from hl_platform.core.settings import Settings, load_settings
 from hl_platform.streams import load_streams
 
 N_DAYS = 365
@@ -98,87 +97,80 @@ def fill(url: str) -> None:
         db.rows("vacuum analyze")
 
 
-async def timed(n: int, work: Callable[[], Awaitable[object]]) -> list[float]:
-    """The ms that each of n runs took, after some to warm up."""
-    for _ in range(10):
-        await work()
-    found = []
-    for _ in range(n):
-        began = time.perf_counter()
-        await work()
-        found.append((time.perf_counter() - began) * 1000)
-    return found
-
-
 def cpu_ms(process: int) -> float:
     """Processor time of a process so far (Linux)."""
     return int(Path(f"/proc/{process}/schedstat").read_text(encoding="ascii").split()[0]) / 1e6
 
 
-async def query_cpu(
-    queries: ReadingQueries, selection: BucketSelection, url: str, n: int
-) -> tuple[float, float]:
-    """Medians of the processor time of one query: in the server, and here."""
-    [backend] = [
-        pid
-        for (pid,) in psycopg.connect(url).execute(
-            "select pid from pg_stat_activity where application_name = 'hl-bench-api' "
-            "order by state_change desc limit 1"
-        )
-    ]
-    there, here = [], []
+class Cost(NamedTuple):
+    """What one kind of request takes: of the clock, of PostgreSQL's processor time and of ours (ms)."""
+
+    took: float
+    least: float
+    there: float
+    here: float
+
+    def __str__(self) -> str:
+        return f"{self.took:.1f} ({self.least:.1f}; {self.there:.1f} + {self.here:.1f})"
+
+
+async def measured(n: int, backends: Sequence[int], work: Callable[[], Awaitable[object]]) -> Cost:
+    """Medians of n runs, after some to warm up."""
+    for _ in range(10):
+        await work()
+    took, there, here = [], [], []
     for _ in range(n):
-        before = cpu_ms(backend), time.thread_time()
-        await queries.buckets(selection)
-        there.append(cpu_ms(backend) - before[0])
-        here.append((time.thread_time() - before[1]) * 1000)
-    return statistics.median(there), statistics.median(here)
+        before = time.perf_counter(), sum(map(cpu_ms, backends)), time.process_time()
+        await work()
+        took.append((time.perf_counter() - before[0]) * 1000)
+        there.append(sum(map(cpu_ms, backends)) - before[1])
+        here.append((time.process_time() - before[2]) * 1000)
+    return Cost(statistics.median(took), min(took), statistics.median(there), statistics.median(here))
 
 
-async def measure(app: Litestar, url: str, n: int) -> Table:
-    """All paths, one after the other."""
-    end = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    start = end - timedelta(days=N_DAYS)
-    table = Table(title=f"{N_DAYS} days of one meter, ms: median (least) of {n}")
-    for head in ("what", "buckets", "MB", "query and rows", "its CPU there + here", "JSON", "whole request"):
+async def measure(settings: Settings, n: int) -> Table:
+    """All paths, one after the other, where nothing is kept in memory and where it is."""
+    table = Table(title=f"{N_DAYS} days of one meter, ms: median (least; CPU of PostgreSQL + own) of {n}")
+    for head in ("what", "buckets", "MB", "first time", "again", "who has it (304)"):
         table.add_column(head, justify="left" if head == "what" else "right")
-    queries = ReadingQueries(url, "hl-bench-api")
-    await queries.open()
-    transport = httpx.ASGITransport(app)
-    async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+    async with serving(settings, PartCache(0)) as cold, serving(settings, PartCache()) as warm:
         for label, (level, fields) in PATHS.items():
-            params: dict[str, str] = {
-                "start": start.isoformat(),
-                "end": end.isoformat(),
-                "device_id": "meter1",
-            }
-            params |= {"fields": fields} if fields else {}
-            answer = (await client.get(f"/api/v1/energy/{level}", params=params)).raise_for_status()
-            selection, make = _selected(level, fields, start, end)
-            rows = await queries.buckets(selection)
+            path = path_of(level, fields)
+            answer = (await warm.get(path)).raise_for_status()
+            known = {"If-None-Match": answer.headers["etag"]}
+            backends = await backends_of(settings)
             cells = [
-                await timed(n, lambda selection=selection: queries.buckets(selection)),  # type: ignore[misc]
-                await timed(n, lambda make=make, rows=rows: encode_rows(make, rows)),  # type: ignore[misc]
-                await timed(
-                    n, lambda level=level, params=params: client.get(f"/api/v1/energy/{level}", params=params)
-                ),  # type: ignore[misc]
+                await measured(n, backends, partial(cold.get, path)),
+                await measured(n, backends, partial(warm.get, path)),
+                await measured(n, backends, partial(warm.get, path, headers=known)),
             ]
-            there, here = await query_cpu(queries, selection, url, n)
-            shown = [f"{statistics.median(cell):.1f} ({min(cell):.1f})" for cell in cells]
-            shown.insert(1, f"{there:.1f} + {here:.1f}")
             n_buckets = len(answer.json()["buckets"])
-            table.add_row(label, f"{n_buckets:,}", f"{len(answer.content) / 1e6:.2f}", *shown)
-    await queries.close()
+            table.add_row(label, f"{n_buckets:,}", f"{len(answer.content) / 1e6:.2f}", *map(str, cells))
     return table
 
 
-def _selected(level: str, fields: str, start: datetime, end: datetime) -> tuple[BucketSelection, Any]:
-    shapes = BucketShapes(load_streams()["energy"])
-    names = tuple(fields.split(",")) if fields else tuple(shapes.columns)
-    columns = [(name, shapes.columns[name].sql_type) for name in names]
-    grain: Any = {"hourly": "hour", "daily": "day"}[level]
-    selection = BucketSelection(f"energy_{level}", grain, columns, start, end, 10_000, ["meter1"])
-    return selection, shapes.maker(names)
+@asynccontextmanager
+async def serving(settings: Settings, parts: PartCache) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the service, which keeps what it answers in these parts."""
+    app = create_app(settings, parts=parts)
+    transport = httpx.ASGITransport(app)
+    async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        yield client
+
+
+def path_of(level: str, fields: str) -> str:
+    """What is asked for."""
+    end = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    params = {"start": (end - timedelta(days=N_DAYS)).isoformat(), "end": end.isoformat()}
+    params |= {"device_id": "meter1"} | ({"fields": fields} if fields else {})
+    return f"/api/v1/energy/{level}?{urlencode(params)}"
+
+
+async def backends_of(settings: Settings) -> list[int]:
+    """The processes of PostgreSQL that serve the API."""
+    query = "select pid from pg_stat_activity where application_name = 'hl-live'"
+    async with await psycopg.AsyncConnection.connect(settings.database.url or "") as conn:
+        return [pid for (pid,) in await (await conn.execute(query)).fetchall()]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -198,5 +190,5 @@ def main(arguments: argparse.Namespace) -> int:
             "HL_TIMEZONE": TIMEZONE,
         }
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            console().print(runner.run(measure(create_app(load_settings(env)), url, arguments.requests)))
+            console().print(runner.run(measure(load_settings(env), arguments.requests)))
     return 0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from litestar import Litestar
 
+from hl_live.chunks import PartCache
 from hl_live.guard import MAX_REQUEST_BYTES, add_security_headers, check_host, check_loopback
 from hl_live.problems import answer_problem
 from hl_live.routes.dead_letters import dead_letters_route
@@ -19,18 +20,20 @@ from hl_platform.core.settings import Settings
 from hl_platform.streams import load_streams
 
 
-def create_app(settings: Settings, page_folder: Path = DIST) -> Litestar:
+def create_app(settings: Settings, page_folder: Path = DIST, parts: PartCache | None = None) -> Litestar:
     """The live service as an ASGI application; it begins its work at ASGI's start-up.
 
     Args:
         settings: with the addresses of Kafka and the database.
         page_folder: the built page.
+        parts: where parts of answers are kept; one of the usual size unless given.
 
     Raises:
         ConfigError: an address is missing or a declaration is wrong, or the service would listen to others.
     """
     check_loopback(settings.live.host)
-    live = LiveService(settings, load_streams(settings.streams_dir))
+    parts = PartCache() if parts is None else parts
+    live = LiveService(settings, load_streams(settings.streams_dir), parts)
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:

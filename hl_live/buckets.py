@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime, tzinfo
 from functools import lru_cache
 from itertools import chain, islice, starmap
 from typing import Annotated, Any, NamedTuple
@@ -142,15 +142,15 @@ async def encode_rows(make: Callable[..., msgspec.Struct], rows: Sequence[Row]) 
     return msgspec.Raw(b"[" + b",".join(parts) + b"]")
 
 
-def plan_filled(selection: BucketSelection, zone: tzinfo) -> list[Row]:
+def plan_filled(selection: BucketSelection, zone: tzinfo, now: datetime) -> list[Row]:
     """All buckets of a page, as they are when nothing is known of them.
 
     Args:
         selection: names its devices and a limit.
         zone: the household's.
+        now: what ends later is provisional.
     """
     nothing = (None,) * len(selection.columns)
-    now = datetime.now(UTC)
 
     def of_device(device_id: str) -> Iterator[Row]:
         start = selection.start

@@ -1,5 +1,6 @@
 """What the API answers. The shapes of a stream's readings are made from its declaration."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -93,6 +94,15 @@ class StreamShapes:
         self.newest = make_struct(f"{title}Newest", [*past, age], "A device's newest reading.")
         self.raw_answer = self._answer(f"{title}RawAnswer", self.reading)
         self.latest_answer = self._answer(f"{title}LatestAnswer", self.newest)
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of a reading's cells."""
+        return "device_id", "timestamp", "received_at", *(field.name for field in self.stream.fields), "extra"
+
+    def cells(self, reading: Reading) -> Sequence[object]:
+        """A reading of the past as one line."""
+        return reading.device_id, reading.timestamp, reading.received_at, *reading.values, reading.extra
 
     def show_raw(self, readings: list[Reading]) -> msgspec.Struct:
         """Readings of the past."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from dbt_like_sql.engine.project import load_project
+from hl_live.chunks import PartCache
 from hl_live.feed import Fanout, Frame, decode_records
 from hl_live.heart import Heart
 from hl_live.history import History
@@ -41,18 +42,20 @@ class LiveService:
     Args:
         settings: where Kafka and the database are.
         streams: what is served.
+        parts: where parts of answers are kept.
 
     Guarantee: comes up and stays up while Kafka or the database are away, and goes on by itself when they
     are back.
     """
 
-    def __init__(self, settings: Settings, streams: Mapping[str, Stream]) -> None:
+    def __init__(self, settings: Settings, streams: Mapping[str, Stream], parts: PartCache) -> None:
         url = require_address(settings.database.url, "database", "url")
         self.settings = settings
         self.streams = streams
         self.stats = StageStats()
         self.fanout = Fanout(lambda delay_ms: self.stats.delay("device_to_frame", delay_ms))
         self.queries = ReadingQueries(settings.database.read_url or url, "hl-live")
+        self.parts = parts
         archive = ArchiveReader(settings.database.read_url or url, archive_directory(settings))
         self.history = History(self.queries, archive)
         self._suffix = f"-{settings.live.instance}" if settings.live.instance else ""

@@ -106,6 +106,15 @@ select distinct date_trunc('month', bucket, 'UTC') from hl.dirty where model = %
 """
 
 
+# With the refresh in it, the index of the key alone tells which rows are still the same.
+KEY = "primary key (device_id, bucket) include (refresh_id)"
+NARROW_KEY = """
+-- narrow_key: the key of a table of materialized buckets, if it lacks the refresh
+select k.conname from pg_constraint as k join pg_index as i on i.indexrelid = k.conindid
+where k.conrelid = to_regclass(%(table)s) and k.contype = 'p' and i.indnatts = i.indnkeyatts
+"""
+
+
 def deploy(db: Database, project: Project, timezone: str, version: str) -> list[str]:
     """Makes what is missing and remakes what has changed; returns the names of the models that were remade.
 
@@ -142,6 +151,8 @@ def deploy(db: Database, project: Project, timezone: str, version: str) -> list[
                 _remake(db, project, model, renderer, had_rows=model.name in deployed)
             db.rows(NOTE, {"model": model.name, "digest": digests[model.name], "version": version})
             log.info("model_deployed", model=model.name)
+        for model in project.aggregates():
+            _ensure_key(db, model)
     return [model.name for model in changed]
 
 
@@ -211,7 +222,7 @@ def _make_table(db: Database, model: Model, renderer: Renderer) -> None:
     db.rows(f"drop table if exists pg_temp.{shape}")
     db.rows(f"create temp table {shape} on commit drop as {shape_of(model, renderer)} with no data")
     if model.is_aggregate:
-        keyed = ", primary key (device_id, bucket)) partition by range (bucket)"
+        keyed = f", {KEY}) partition by range (bucket)"
         db.rows(
             f"create table materialized.{model.name} "
             f"(like pg_temp.{shape}, bucket_end timestamptz, refresh_id bigint{keyed}"
@@ -221,6 +232,12 @@ def _make_table(db: Database, model: Model, renderer: Renderer) -> None:
         db.rows(
             f"create table materialized.{model.name} (like pg_temp.{shape}, bucket_end timestamptz, refresh_id bigint)"
         )
+
+
+def _ensure_key(db: Database, model: Model) -> None:
+    table = f"materialized.{model.name}"
+    for (name,) in db.rows(NARROW_KEY, {"table": table}):
+        db.rows(f"alter table {table} drop constraint {name}, add {KEY}")
 
 
 def _carry_over(db: Database, model: Model, floor_of: str, old: str) -> None:

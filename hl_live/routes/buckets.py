@@ -1,15 +1,17 @@
 """REST routes over the aggregates of a stream: one for each level, and one that picks the level."""
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import msgspec
-from litestar import Request, get
+from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 
-from hl_live.buckets import BucketShapes, encode_rows, filled, narrow, plan_filled
+from hl_live.bucket_pages import Ask, Page, can_be_kept, page_of, read_page
+from hl_live.buckets import BucketShapes, filled, narrow, plan_filled
+from hl_live.csv_text import CSV, IN_CSV, JSON, csv_of, media_type_of, objects_of
 from hl_live.params import (
     AFTER,
     BUCKET_LIMIT,
@@ -26,7 +28,10 @@ from hl_live.params import (
 )
 from hl_live.problems import PROBLEMS, BadParameterError
 from hl_live.service import LiveService
+from hl_live.tagged import HEADERS, NOT_MODIFIED, etag_of, has_it, json_around, tagged
+from hl_live.threads import in_thread
 from hl_platform.adapters.postgres.bucket_rows import BucketSelection
+from hl_platform.core.errors import ConfigError
 from hl_platform.core.levels import ADVERBS, GRAINS, MAX_MINUTELY, Grain, bucket_end, bucket_start, coarsest
 from hl_platform.core.streams import Stream
 
@@ -50,10 +55,10 @@ def _level_route(live: LiveService, shapes: BucketShapes, grain: Grain) -> HTTPR
     zone = ZoneInfo(live.settings.timezone)
     params = (*range_params(zone), DEVICES, fields_param(tuple(shapes.columns)), FILL, BUCKET_LIMIT, AFTER)
 
-    async def level(request: Request[Any, Any, Any]) -> msgspec.Struct:
+    async def level(request: Request[Any, Any, Any]) -> Response[Any]:
         query = read_params(request.query_params.dict(), params)
         check_range(query["start"], query["end"], LONGEST[grain])
-        return await _answer(live, shapes, grain, zone, query)
+        return await _answer(request, live, shapes, grain, query)
 
     summary = f"By {grain}, buckets that begin in the range, by device and time"
     return _documented(level, shapes, f"/{ADVERBS[grain]}", summary, params)
@@ -71,14 +76,14 @@ def _series_route(live: LiveService, shapes: BucketShapes) -> HTTPRouteHandler:
         AFTER,
     )
 
-    async def series(request: Request[Any, Any, Any]) -> msgspec.Struct:
+    async def series(request: Request[Any, Any, Any]) -> Response[Any]:
         query = read_params(request.query_params.dict(), params)
         check_range(query["start"], query["end"], LONGEST["year"])
         grain = coarsest(query["start"], query["end"], query["points"], live.settings.timezone)
         check_range(query["start"], query["end"], LONGEST[grain])
         # A chart begins with the bucket that its range begins in.
         query["start"] = bucket_start(grain, query["start"], zone)
-        return await _answer(live, shapes, grain, zone, query)
+        return await _answer(request, live, shapes, grain, query)
 
     summary = "For a chart: the finest level with at most so many buckets of each device"
     return _documented(series, shapes, "/series", summary, params)
@@ -89,15 +94,46 @@ def _documented(
 ) -> HTTPRouteHandler:
     # The answer's type is made from the declaration; OpenAPI reads it here.
     handler.__annotations__["return"] = shapes.answer
-    return get(path, summary=summary, operation_class=operation_of(params), responses=PROBLEMS)(handler)
+    return get(
+        path,
+        summary=summary,
+        description=IN_CSV,
+        operation_class=operation_of(params),
+        responses={**PROBLEMS, **NOT_MODIFIED},
+        response_headers=HEADERS,
+    )(handler)
 
 
 async def _answer(
-    live: LiveService, shapes: BucketShapes, grain: Grain, zone: ZoneInfo, query: dict[str, Any]
-) -> msgspec.Struct:
+    request: Request[Any, Any, Any],
+    live: LiveService,
+    shapes: BucketShapes,
+    grain: Grain,
+    query: dict[str, Any],
+) -> Response[Any]:
+    ask = _ask(live, shapes, grain, query)
+    page = await _page(live, ask)
+    following = write_cursor(*page.last) if page.last else None
+    media_type = media_type_of(request)
+    etag = etag_of(ask.about, str(request.url.query), query["start"], page.digest, media_type)
+    parts = [part.body for part in page.parts if part.n_buckets]
+    if media_type == CSV:
+        names = ask.make.__struct_fields__
+        # It takes several times as long as JSON.
+        made = (
+            b"" if has_it(request, etag) else await in_thread(lambda: csv_of(names, objects_of(names, parts)))
+        )
+        return tagged(request, etag, [made], CSV, following)
+    answer = shapes.answer(shapes.stream.name, grain, query["start"], query["end"], [], following)
+    return tagged(request, etag, json_around(answer, "buckets", parts), JSON, following)
+
+
+def _ask(live: LiveService, shapes: BucketShapes, grain: Grain, query: dict[str, Any]) -> Ask:
+    zone = ZoneInfo(live.settings.timezone)
     names: tuple[str, ...] = query["fields"] or tuple(shapes.columns)
+    model = f"{shapes.stream.name}_{ADVERBS[grain]}"
     selection = BucketSelection(
-        model=f"{shapes.stream.name}_{ADVERBS[grain]}",
+        model=model,
         grain=grain,
         columns=[(name, shapes.columns[name].sql_type) for name in names],
         start=_border(grain, query["start"], zone) if grain == "minute" else query["start"],
@@ -107,17 +143,24 @@ async def _answer(
         after=query["after"],
         table=shapes.stream.table if grain == "minute" else None,
     )
-    if not query["fill"]:
-        rows = await live.queries.buckets(selection)
-    elif selection.device_ids is None:
+    about = "/".join((model, ",".join(names), "filled" if query["fill"] else ""))
+    return Ask(selection, shapes.maker(names), query["fill"], zone, about)
+
+
+async def _page(live: LiveService, ask: Ask) -> Page:
+    selection = ask.selection
+    if ask.fill and selection.device_ids is None:
         raise BadParameterError("fill", "true", "true only with device_id: name the devices to be filled")
-    else:
-        page = plan_filled(selection, zone)
-        rows = filled(page, await live.queries.buckets(narrow(selection, page))) if page else []
-    full = len(rows) == query["limit"]
-    following = write_cursor(rows[-1][0], rows[-1][1]) if full else None
-    encoded = await encode_rows(shapes.maker(names), rows)
-    return shapes.answer(shapes.stream.name, grain, query["start"], query["end"], encoded, following)
+    if can_be_kept(selection):
+        # A model of one's own that is a plain view has no prints, and a reader of one's own may not be allowed to read
+        # them: what the public view needs is enough.
+        with suppress(ConfigError):
+            return await live.queries.in_snapshot(lambda snapshot: read_page(snapshot, live.parts, ask))
+    if not ask.fill:
+        return await page_of(await live.queries.buckets(selection), ask)
+    planned = plan_filled(selection, ask.zone, datetime.now(UTC))
+    known = await live.queries.buckets(narrow(selection, planned)) if planned else []
+    return await page_of(filled(planned, known), ask)
 
 
 def _border(grain: Grain, at: datetime, zone: ZoneInfo) -> datetime:

@@ -5,17 +5,19 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
-from litestar import Request, Router, get
+from litestar import Request, Response, Router, get
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
+from hl_live.csv_text import CSV, IN_CSV, JSON, csv_of, media_type_of
 from hl_live.params import DEVICES, LIMIT, check_range, operation_of, range_params, read_params
 from hl_live.problems import PROBLEMS, UnknownStreamError
 from hl_live.routes.buckets import bucket_routes
 from hl_live.routes.cost import cost_route
 from hl_live.schemas import StreamsAnswer, StreamShapes, describe_streams
 from hl_live.service import LiveService
+from hl_live.threads import in_thread
 from hl_platform.core.streams import Stream
 
 
@@ -75,7 +77,7 @@ def _latest_route(live: LiveService, shapes: StreamShapes) -> HTTPRouteHandler:
 def _raw_route(live: LiveService, shapes: StreamShapes) -> HTTPRouteHandler:
     params = (*range_params(ZoneInfo(live.settings.timezone)), DEVICES, LIMIT)
 
-    async def raw(request: Request[Any, Any, Any]) -> msgspec.Struct:
+    async def raw(request: Request[Any, Any, Any]) -> msgspec.Struct | Response[bytes]:
         query = read_params(request.query_params.dict(), params)
         check_range(query["start"], query["end"])
         readings = await live.history.raw(
@@ -85,12 +87,16 @@ def _raw_route(live: LiveService, shapes: StreamShapes) -> HTTPRouteHandler:
             limit=query["limit"],
             device_ids=query["device_id"],
         )
-        return shapes.show_raw(readings)
+        if media_type_of(request) == JSON:
+            return shapes.show_raw(readings)
+        text = await in_thread(lambda: csv_of(shapes.names, map(shapes.cells, readings)))
+        return Response(text, media_type=CSV)
 
     raw.__annotations__["return"] = shapes.raw_answer
     return get(
         "/raw",
         summary="The readings of a range, oldest first, the archived ones as well",
+        description=IN_CSV,
         operation_class=operation_of(params),
         responses=PROBLEMS,
     )(raw)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from hl_platform.stack.kafka import EmbeddedKafka
@@ -86,6 +87,21 @@ def test_raw_takes_the_oldest_of_several_devices(live: LiveProcess, device: str)
         limit=3,
     ).json()
     assert [one["data"]["total_energy_kwh"] for one in answer["readings"]] == [1.0, 2.0, 3.0]
+
+
+def test_raw_is_csv_for_who_prefers_it(live: LiveProcess, device: str) -> None:
+    live.store(device, (at(0), 1.0, 1.5), (at(1), 2.0, -1.0))
+    answer = httpx.get(
+        f"http://127.0.0.1:{live.port}/api/v1/energy/raw",
+        params={"start": at(0).isoformat(), "end": at(2).isoformat(), "device_id": device},
+        headers={"Accept": "text/csv"},
+    )
+    assert answer.text.split("\r\n") == [
+        "device_id,timestamp,received_at,total_energy_kwh,power_kw,voltage,current,extra",
+        f'{device},2026-01-03T16:00:00Z,2026-01-03T16:00:00Z,1.0,1.5,,,"{{""fw"": 1}}"',
+        f'{device},2026-01-03T16:01:00Z,2026-01-03T16:01:00Z,2.0,-1.0,,,"{{""fw"": 1}}"',
+        "",
+    ]
 
 
 def test_consumption_between_two_hours_is_shared_at_the_border(live: LiveProcess, device: str) -> None:

@@ -189,6 +189,14 @@ def test_openapi_describes_the_buckets_of_a_stream(client: Client) -> None:
     assert properties["power_kw_max"]["description"] == "power_kw: greatest (kW)"
 
 
+@pytest.mark.parametrize("level", ["minutely", "hourly", "daily", "monthly", "yearly", "series"])
+def test_openapi_describes_the_tag_of_an_answer(client: Client, level: str) -> None:
+    paths = client.get("/docs/openapi.json").json()["paths"]
+    responses = paths[f"/api/v1/solar/{level}"]["get"]["responses"]
+    assert "If-None-Match" in responses["304"]["description"]
+    assert {"ETag", "Cache-Control"} <= {name.removeprefix("x-") for name in responses["200"]["headers"]}
+
+
 def test_openapi_describes_the_dead_letters(client: Client) -> None:
     schema = client.get("/docs/openapi.json").json()
     operation = schema["paths"]["/api/v1/dead-letters"]["get"]

@@ -1,7 +1,8 @@
 """SQL that reads buckets of the models: narrow, half-open, in pages, and prepared once for each set of columns."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, LiteralString, NamedTuple
 
 from psycopg import sql
@@ -15,6 +16,9 @@ LENGTHS: Mapping[Grain, LiteralString] = {
     "else date_part('epoch', bucket_end - bucket) end",
 }
 ANY_LENGTH: LiteralString = "date_part('epoch', bucket_end - bucket)"
+
+# In place of a time that does not matter.
+NOWHEN = datetime(1970, 1, 1, tzinfo=UTC)
 
 BUCKETS: LiteralString = """
 -- buckets: a model's buckets that begin in a half-open range
@@ -71,6 +75,18 @@ class BucketSelection(NamedTuple):
     after: tuple[str, datetime] | None = None
     table: str | None = None
 
+    def shape(self) -> "BucketSelection":
+        """One that has the same SQL, and which all that have it share."""
+        return self._replace(
+            columns=tuple(self.columns),
+            start=NOWHEN,
+            end=NOWHEN,
+            limit=None,
+            # Whether there is one, or several, is in the SQL.
+            device_ids=None if self.device_ids is None else ("",) * min(len(self.device_ids), 2),
+            after=None if self.after is None else ("", NOWHEN),
+        )
+
     def values(self) -> dict[str, Any]:
         """The parameters of its SQL."""
         after_device, after_bucket = self.after or (None, None)
@@ -84,11 +100,12 @@ class BucketSelection(NamedTuple):
         }
 
 
-def buckets_sql(selection: BucketSelection, devices: LiteralString) -> sql.Composed:
-    """Reads buckets of a model.
+@lru_cache(maxsize=256)
+def buckets_sql(selection: BucketSelection, devices: LiteralString) -> bytes:
+    """Reads buckets of a model. Putting it together takes as long as a short query.
 
     Args:
-        selection: which.
+        selection: the shape of one.
         devices: a WITH that makes `devices` of the table's, for a model that is computed when it is asked for.
     """
     parts = {
@@ -97,14 +114,15 @@ def buckets_sql(selection: BucketSelection, devices: LiteralString) -> sql.Compo
         "model": sql.Identifier(selection.model),
     }
     if selection.table is None:
-        return sql.SQL(BUCKETS).format(conditions=_conditions(selection), **parts)
-    return sql.SQL(devices + COMPUTED).format(
+        return sql.SQL(BUCKETS).format(conditions=_conditions(selection), **parts).as_bytes()
+    composed = sql.SQL(devices + COMPUTED).format(
         table=sql.Identifier(selection.table),
         table_name=sql.Literal(selection.table),
         function=sql.Identifier(f"compute_{selection.model}"),
         conditions=_after(selection, sql.Identifier("m", "device_id")),
         **parts,
     )
+    return composed.as_bytes()
 
 
 def costs_sql(selection: BucketSelection) -> sql.Composed:

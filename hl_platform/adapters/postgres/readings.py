@@ -1,14 +1,21 @@
 """Queries over the tables of readings for the API: bounded, read only, and never blocking the event loop."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any, LiteralString, NamedTuple
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, LiteralString, NamedTuple, TypeVar
 
 import psycopg
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
+from hl_platform.adapters.postgres.bucket_prints import (
+    ORDERED,
+    Prints,
+    prints_of,
+    prints_sql,
+    prints_values,
+)
 from hl_platform.adapters.postgres.bucket_rows import BucketSelection, buckets_sql, costs_sql
 from hl_platform.adapters.postgres.connection import connection_string
 from hl_platform.adapters.postgres.dead_letter_rows import (
@@ -23,6 +30,9 @@ from hl_platform.adapters.postgres.errors import translated
 from hl_platform.core.dead_letter_index import Entry, Selection
 from hl_platform.core.readings import Reading
 from hl_platform.core.streams import Stream
+
+T = TypeVar("T")
+Query = sql.SQL | sql.Composed | bytes
 
 # A request that waited this long for a connection is better told that the database is away.
 CONNECTION_WAIT_S = 2.0
@@ -92,6 +102,38 @@ class LeaseRow(NamedTuple):
     held: bool
 
 
+class Snapshot:
+    """What several queries see of the database at one moment.
+
+    Args:
+        conn: in a transaction that sees one moment.
+    """
+
+    def __init__(self, conn: psycopg.AsyncConnection) -> None:
+        self._conn = conn
+
+    async def ordered(self, device_ids: Sequence[str], after: str | None) -> list[str]:
+        """Devices in the order of an answer, each once; from `after` on, if that is given."""
+        values = {"device_ids": list(device_ids), "after": after}
+        return [row[0] for row in await _fetch(self._conn, sql.SQL(ORDERED), values)]
+
+    async def prints(
+        self,
+        selection: BucketSelection,
+        devices: Sequence[str],
+        start: datetime,
+        end: datetime,
+        width: timedelta,
+    ) -> Prints:
+        """The prints of some devices' chunks of a model, between two borders of chunks."""
+        query = prints_sql(selection.model, selection.grain, one=len(devices) == 1)
+        return prints_of(await _fetch(self._conn, query, prints_values(devices, start, end, width)))
+
+    async def buckets(self, selection: BucketSelection) -> list[tuple[Any, ...]]:
+        """As `ReadingQueries.buckets`."""
+        return await _fetch(self._conn, buckets_sql(selection.shape(), DEVICES), selection.values())
+
+
 class ReadingQueries:
     """The API's way to the database, over a small pool that mends itself.
 
@@ -116,6 +158,7 @@ class ReadingQueries:
             reconnect_timeout=CONNECTION_WAIT_S,
             # A restart of the server costs no request: a dead connection is found before it is used.
             check=AsyncConnectionPool.check_connection,
+            configure=_configure,
             open=False,
         )
 
@@ -163,7 +206,16 @@ class ReadingQueries:
         Returns:
             (device_id, bucket, bucket_end, n_readings, coverage, provisional, *columns) of each.
         """
-        return await self._rows(buckets_sql(selection, DEVICES), selection.values())
+        return await self._rows(buckets_sql(selection.shape(), DEVICES), selection.values())
+
+    async def in_snapshot(self, work: Callable[[Snapshot], Awaitable[T]]) -> T:
+        """What `work` makes of one moment of the database. It may be called again, if the first time failed."""
+
+        async def within(conn: psycopg.AsyncConnection) -> T:
+            async with conn.transaction():
+                return await work(Snapshot(conn))
+
+        return await self._with_connection(within)
 
     async def costs(self, selection: BucketSelection) -> list[tuple[Any, ...]]:
         """Rows of a view of costs by device and begin: (device_id, bucket, bucket_end, provisional, *columns)."""
@@ -196,22 +248,30 @@ class ReadingQueries:
             for device_id, timestamp, received_at, extra, *fields in await self._rows(composed, values)
         ]
 
-    async def _rows(self, query: sql.SQL | sql.Composed, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    async def _rows(self, query: Query, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        return await self._with_connection(lambda conn: _fetch(conn, query, values))
+
+    async def _with_connection(self, work: Callable[[psycopg.AsyncConnection], Awaitable[T]]) -> T:
         with translated():
             for _ in range(MAX_CONNECTIONS):
                 async with self._pool.connection() as conn:
                     try:
-                        return await _fetch(conn, query, values)
+                        return await work(conn)
                     except psycopg.errors.FeatureNotSupported:
                         # The connection holds a plan from before a column was widened, and would refuse it for
                         # ever. Closed, it is replaced by the pool.
                         await conn.close()
             async with self._pool.connection() as conn:
-                return await _fetch(conn, query, values)
+                return await work(conn)
+
+
+async def _configure(conn: psycopg.AsyncConnection) -> None:
+    # Of transactions; a query by itself sees one moment anyway.
+    await conn.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
 
 
 async def _fetch(
-    conn: psycopg.AsyncConnection, query: sql.SQL | sql.Composed, values: Mapping[str, Any]
+    conn: psycopg.AsyncConnection, query: Query, values: Mapping[str, Any]
 ) -> list[tuple[Any, ...]]:
     rows: list[tuple[Any, ...]] = []
     async with conn.cursor(binary=True) as cursor:
