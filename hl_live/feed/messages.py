@@ -145,11 +145,16 @@ class GapMessage(msgspec.Struct, frozen=True, tag_field="type", tag="gap", kw_on
     reason: GapReason | None = None
 
 
-class ErrorMessage(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
-    """What is wrong; the connection stays, unless there is no room for it."""
+class ErrorMessage(msgspec.Struct, frozen=True, tag_field="type", tag="error", omit_defaults=True):
+    """What is wrong; the connection stays, unless there is no room for it.
+
+    Args:
+        stream: the one that could not be subscribed, where it is one.
+    """
 
     code: ErrorCode
     detail: str
+    stream: str | None = None
 
 
 class PongMessage(msgspec.Struct, frozen=True, tag_field="type", tag="pong"):

@@ -206,7 +206,7 @@ class Session:
     def _unsubscribe(self, request: Unsubscribe) -> None:
         for name in request.streams:
             if name not in self._subscriptions:
-                raise BadRequestError(ErrorMessage("not_subscribed", f"{name!r:.100} is not subscribed."))
+                raise BadRequestError(ErrorMessage("not_subscribed", f"{name!r:.100} is not subscribed.", name))
             self._end(name)
             self._answer(UnsubscribedMessage(name))
 
@@ -226,18 +226,20 @@ def plan_choices(request: Subscribe, streams: Mapping[str, Stream]) -> list[Choi
     for name in request.streams:
         if name not in streams:
             detail = f"There is no stream {name!r:.100}. Streams: {', '.join(streams)}."
-            raise BadRequestError(ErrorMessage("unknown_stream", detail))
+            raise BadRequestError(ErrorMessage("unknown_stream", detail, name))
     asked = [streams[name] for name in dict.fromkeys(request.streams)]
+    only = request.streams[0] if len(asked) == 1 else None
     for device_id in request.device_id or ():
         if not DEVICE_ID.fullmatch(device_id):
-            raise BadRequestError(ErrorMessage("bad_parameter", f"{device_id!r:.150} cannot be a device id."))
+            detail = f"{device_id!r:.150} cannot be a device id."
+            raise BadRequestError(ErrorMessage("bad_parameter", detail, only))
     declared = {field.name for stream in asked for field in stream.fields}
     for name in request.fields or ():
         if name not in declared:
             detail = (
                 f"None of these streams has a field {name!r:.100}. Fields: {', '.join(sorted(declared))}."
             )
-            raise BadRequestError(ErrorMessage("bad_parameter", detail))
+            raise BadRequestError(ErrorMessage("bad_parameter", detail, only))
     return [_choice_of(request, stream) for stream in asked]
 
 
