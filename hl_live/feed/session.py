@@ -206,7 +206,9 @@ class Session:
     def _unsubscribe(self, request: Unsubscribe) -> None:
         for name in request.streams:
             if name not in self._subscriptions:
-                raise BadRequestError(ErrorMessage("not_subscribed", f"{name!r:.100} is not subscribed.", name))
+                raise BadRequestError(
+                    ErrorMessage("not_subscribed", f"{name!r:.100} is not subscribed.", name)
+                )
             self._end(name)
             self._answer(UnsubscribedMessage(name))
 

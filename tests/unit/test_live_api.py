@@ -10,6 +10,7 @@ from litestar.exceptions import WebSocketDisconnect
 from litestar.testing import TestClient
 
 from hl_live.app import create_app
+from hl_live.routes.feed_events import read_event_id, write_event_id
 from hl_platform.core.errors import ConfigError
 from hl_platform.core.settings import load_settings
 
@@ -272,6 +273,41 @@ def test_after_unsubscribing_the_stream_can_be_asked_for_again(client: Client) -
             assert [socket.receive_json()["type"] for _ in range(2)] == ["subscribed"] * 2
             socket.send_json({"type": "unsubscribe", "streams": ["energy"]})
             assert socket.receive_json() == {"type": "unsubscribed", "stream": "energy"}
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ("stream=gas", "stream"),
+        ("", "stream"),
+        ("stream=energy&fields=mode", "fields"),
+        ("stream=energy&max_hz=0", "max_hz"),
+        ("stream=energy&mode=some", "mode"),
+        ("stream=energy&device_id=a%2Fb", "device_id"),
+        ("stream=energy&last_event_id=x", "last_event_id"),
+    ],
+)
+def test_events_that_cannot_be_are_a_bad_request(client: Client, query: str, parameter: str) -> None:
+    answer = client.get(f"/api/v1/feed/events?{query}")
+    assert (answer.status_code, answer.json()["parameter"]) == (400, parameter)
+
+
+def test_an_event_id_is_read_as_it_was_written() -> None:
+    positions = {"energy": {0: 17, 12: 5}, "heat_pump": {1: 2**50}}
+    assert read_event_id(write_event_id(positions)) == positions
+
+
+def test_every_message_of_the_feed_is_described(client: Client) -> None:
+    document = client.get("/api/v1/asyncapi.json").json()
+    described = document["channels"]["feed"]["messages"].keys()
+    assert described == {
+        *("subscribe", "unsubscribe", "ping"),
+        *("data", "subscribed", "unsubscribed", "positions", "gap", "error", "pong"),
+    }
+    schemas = document["components"]["schemas"]
+    for message in document["components"]["messages"].values():
+        schema = schemas[message["payload"]["$ref"].rpartition("/")[2]]
+        assert schema["properties"]["type"]["enum"] == [message["name"]]
 
 
 def test_clients_beyond_the_limit_are_told_to_come_back(closed_port: int, tmp_path: Path) -> None:
