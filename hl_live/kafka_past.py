@@ -1,7 +1,7 @@
-"""What the feed's history is read from: Kafka, in threads, by a few connections that are kept."""
+"""What the feed's past is read from: Kafka, in threads, by a few connections that are kept."""
 
 from hl_live.feed.frames import Decoders, decode
-from hl_live.feed.history import Chunk
+from hl_live.feed.past import Chunk
 from hl_live.threads import in_thread
 from hl_platform.adapters.kafka.feed_reader import Place as KafkaPlace
 from hl_platform.adapters.kafka.range_reader import RangeReader

@@ -11,12 +11,15 @@ import structlog
 
 from hl_live.feed.fanout import Fanout, Place, RingSize
 from hl_live.feed.frames import Frame, Span, decode_records
-from hl_live.feed.history import History
+from hl_live.feed.past import Past
 from hl_live.feed.session import Limits, Session
 from hl_live.heart import Heart
+from hl_live.history import History
 from hl_live.kafka_past import KafkaPast
 from hl_live.pipeline import PipelineReader
 from hl_live.threads import in_thread
+from hl_platform.adapters.archive_reader import ArchiveReader
+from hl_platform.adapters.directories import archive_directory
 from hl_platform.adapters.kafka.feed_reader import FeedReader, FeedRecord
 from hl_platform.adapters.postgres.readings import ReadingQueries
 from hl_platform.core.accounts import StageStats
@@ -52,6 +55,8 @@ class LiveService:
         self.streams = streams
         self.stats = StageStats()
         self.queries = ReadingQueries(settings.database.read_url or url, "hl-live")
+        archive = ArchiveReader(settings.database.read_url or url, archive_directory(settings))
+        self.history = History(self.queries, archive)
         self._suffix = f"-{settings.live.instance}" if settings.live.instance else ""
         groups = {stream.kafka_topic: stream.feed_group + self._suffix for stream in streams.values()}
         self.reader = FeedReader(settings.kafka, groups, f"hl-live{self._suffix}", self._on_records)
@@ -63,14 +68,14 @@ class LiveService:
         }
         self._names = {stream.kafka_topic: name for name, stream in streams.items()}
         topics = {name: topic for topic, name in self._names.items()}
-        self._past = KafkaPast(settings.kafka, f"hl-live-past{self._suffix}", topics, self._decoders)
-        self.history = History(self._past.read, self._past.find_range)
+        self._kafka_past = KafkaPast(settings.kafka, f"hl-live-past{self._suffix}", topics, self._decoders)
+        self._past = Past(self._kafka_past.read, self._kafka_past.find_range)
         self.fanout = Fanout(
             streams,
             lambda delay_ms: self.stats.delay("device_to_frame", delay_ms),
             ring=RingSize(settings.live.ring_messages, settings.live.ring_bytes),
             starts=self._starts,
-            on_replaced=self.history.forget,
+            on_replaced=self._past.forget,
         )
         self._limits = Limits(settings.live.client_queue_messages, settings.live.max_resume_messages)
         self._sessions: set[Session] = set()
@@ -92,11 +97,11 @@ class LiveService:
         self._stopping.set()
         for task in self._tasks:
             task.cancel()
-        await self.history.close()
+        await self._past.close()
         await asyncio.gather(
             in_thread(lambda: self.reader.stop(STOP_S)),
             in_thread(lambda: self._heart.stop(STOP_S)),
-            in_thread(self._past.close),
+            in_thread(self._kafka_past.close),
             self.queries.close(),
         )
 
@@ -104,7 +109,7 @@ class LiveService:
         """A place for one more client of the feed; None when all are taken."""
         if len(self._sessions) >= self.settings.live.max_clients:
             return None
-        session = Session(self.streams, self.fanout, self.history, self._limits, time.monotonic)
+        session = Session(self.streams, self.fanout, self._past, self._limits, time.monotonic)
         self._sessions.add(session)
         return session
 

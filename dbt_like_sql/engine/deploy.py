@@ -7,6 +7,7 @@ from datetime import datetime
 import structlog
 
 from dbt_like_sql.engine.database import Database
+from dbt_like_sql.engine.mark_objects import mark_function, mark_triggers, truncate_function, truncate_trigger
 from dbt_like_sql.engine.marks import DEVICES
 from dbt_like_sql.engine.model import Model
 from dbt_like_sql.engine.objects import (
@@ -14,8 +15,6 @@ from dbt_like_sql.engine.objects import (
     digest_of,
     dirty_view,
     events_function,
-    mark_function,
-    mark_triggers,
     neighbour_functions,
     public_view,
     shape_of,
@@ -47,7 +46,7 @@ where attrelid = to_regclass(%(table)s) and attnum > 0 and not attisdropped orde
 WITHOUT_TRIGGERS = """
 -- without_triggers: a table and its partitions, as far as changes of them are not marked
 select c.relname from pg_partition_tree(to_regclass(%(table)s)) as t join pg_class as c on c.oid = t.relid
-where (select count(*) from pg_trigger as g where g.tgrelid = c.oid and g.tgname like 'mark\\_%%') < 4
+where (select count(*) from pg_trigger as g where g.tgrelid = c.oid and g.tgname like 'mark\\_%%') < 5
 """
 PARTITIONS = """
 -- partitions: a table and all its partitions
@@ -127,7 +126,9 @@ def deploy(db: Database, project: Project, timezone: str, version: str) -> list[
         for stream in project.streams.values():
             for statement in neighbour_functions(stream):
                 db.rows(statement)
-            db.rows(mark_function(stream, project.over_readings(stream)))
+            models = project.over_readings(stream)
+            db.rows(mark_function(stream, models))
+            db.rows(truncate_function(stream, models))
             _ensure_triggers(db, stream)
         deployed = {str(model): str(digest) for model, digest in db.rows(DEPLOYED)}
         digests = {model.name: digest_of(model, renderer, timezone) for model in project.models.values()}
@@ -170,7 +171,7 @@ def _plan_changed(project: Project, deployed: Mapping[str, str], digests: Mappin
 
 def _ensure_triggers(db: Database, stream: Stream) -> None:
     for (name,) in db.rows(WITHOUT_TRIGGERS, {"table": f"public.{stream.table}"}):
-        for statement in mark_triggers(stream, str(name)):
+        for statement in (*mark_triggers(stream, str(name)), truncate_trigger(stream, str(name))):
             db.rows(statement)
 
 

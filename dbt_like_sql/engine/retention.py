@@ -142,8 +142,11 @@ class Retention:
             while self._refresher.refresh(model, limit=MARKS_AT_A_TIME, end=end).n_marks:
                 pass
 
-    def archive(self, stream: Stream, day: Day) -> Checked:
+    def archive(self, stream: Stream, day: Day) -> Checked | None:
         """Checks a day against its aggregates, and writes it to a file; changes nothing in the database.
+
+        Returns:
+            None when readings came since the day was refreshed: there is nothing yet to check it against.
 
         Raises:
             InvariantError: a bucket does not hold what the readings say. It is marked.
@@ -152,6 +155,8 @@ class Retention:
         with self._db.transaction():
             self._db.rows("set transaction isolation level repeatable read")
             self._db.rows("set local extra_float_digits = 1")
+            if self._is_marked(stream, floor):
+                return None
             fingerprint = self._fingerprint(day)
             wrong = list(self._wrong_buckets(stream, day, floor)) if fingerprint[0] else []
             written = None
@@ -198,9 +203,9 @@ class Retention:
             self.refresh(stream, day)
             checked = self.archive(stream, day)
             try:
-                if self.drop(stream, checked):
+                if checked is not None and self.drop(stream, checked):
                     return checked
-                if checked.written is not None:
+                if checked is not None and checked.written is not None:
                     self._files.discard(checked.written.written)
             except TransientError as exc:
                 if attempt + 1 == tries:
@@ -218,17 +223,20 @@ class Retention:
         # Readers go on; who writes to the day waits, and finds it gone.
         db.rows(f"lock table public.{day.relation} in share row exclusive mode")
         floor = floor_of(db, stream.table)
-        values = {
-            "models": self._project.over_readings(stream),
-            "floor": floor,
-            "start": day.start,
-            "end": checked.floor,
-        }
+        left_behind = sql.LEFT_BEHIND.format(table=stream.table)
         return (
             self._fingerprint(day) == checked.fingerprint
-            and not db.rows(sql.MARKED, values)[0][0]
-            and not db.rows(sql.LEFT_BEHIND.format(table=stream.table), values)[0][0]
+            and not self._is_marked(stream, checked.floor)
+            and not db.rows(left_behind, {"floor": floor, "start": day.start})[0][0]
         )
+
+    def _is_marked(self, stream: Stream, end: str) -> bool:
+        values = {
+            "models": self._project.over_readings(stream),
+            "floor": floor_of(self._db, stream.table),
+            "end": end,
+        }
+        return bool(self._db.rows(sql.MARKED, values)[0][0])
 
     def _take_out(self, stream: Stream, day: Day, checked: Checked) -> None:
         db = self._db

@@ -13,7 +13,7 @@
 | subscription | what one client wants of one stream, and its bounded queue |
 | fanout | who gets which frames |
 | resume | from a client's positions to the live feed, by the ring and by Kafka |
-| history | ranges of Kafka, each read once for everyone |
+| past | ranges of Kafka, each read once for everyone |
 | session | one client's side of the protocol |
 
 Nothing here knows of sockets: transports are `hl_live.routes.feed` (WebSocket) and `hl_live.routes.feed_events` (SSE).

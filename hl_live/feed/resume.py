@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import structlog
 
 from hl_live.feed.fanout import Fanout, Place
-from hl_live.feed.history import History
+from hl_live.feed.past import Past
 from hl_live.feed.ring import Ring
 from hl_live.feed.subscription import Subscription
 from hl_platform.core.errors import TransientError
@@ -39,12 +39,12 @@ class Resume:
         subscription: Subscription,
         positions: Mapping[int, int],
         fanout: Fanout,
-        history: History,
+        past: Past,
         max_records: int,
     ) -> None:
         self._subscription = subscription
         self._fanout = fanout
-        self._history = history
+        self._past = past
         self._max_records = max_records
         # A partition that the client has not heard of is younger than its positions.
         self._cursors = dict.fromkeys(fanout.positions(subscription.name), 0) | dict(positions)
@@ -118,7 +118,7 @@ class Resume:
 
     async def _compare_end(self, partition: int) -> None:
         """The client knows more than we do: another replica is ahead of us, or the topic was made anew."""
-        low, high = await self._history.range(self._place(partition))
+        low, high = await self._past.range(self._place(partition))
         if self._cursors[partition] <= high:
             self._subscription.known_before[partition] = self._cursors[partition]
         else:
@@ -130,7 +130,7 @@ class Resume:
 
     async def _replay_kafka(self, partition: int, ring: Ring) -> None:
         cursor = self._cursors[partition]
-        chunk = await self._history.chunk(self._place(partition), cursor, ring.start)
+        chunk = await self._past.chunk(self._place(partition), cursor, ring.start)
         if chunk.first > cursor:
             self._skip(partition, chunk.first, "retention")
         elif chunk.next_offset <= cursor:

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import msgspec
 
 from hl_live.feed.fanout import Fanout
-from hl_live.feed.history import History
 from hl_live.feed.messages import (
     ErrorMessage,
     Ping,
@@ -20,6 +19,7 @@ from hl_live.feed.messages import (
     decode_request,
     encode_message,
 )
+from hl_live.feed.past import Past
 from hl_live.feed.resume import Resume
 from hl_live.feed.subscription import Choice, Outgoing, Subscription
 from hl_platform.core.readings import DEVICE_ID
@@ -56,7 +56,7 @@ class Session:
 
     Args:
         streams: what there is to subscribe.
-        fanout, history: where readings come from.
+        fanout, past: where readings come from.
         limits: of this client.
         clock: steady seconds.
 
@@ -68,13 +68,13 @@ class Session:
         self,
         streams: Mapping[str, Stream],
         fanout: Fanout,
-        history: History,
+        past: Past,
         limits: Limits,
         clock: Callable[[], float],
     ) -> None:
         self._streams = streams
         self._fanout = fanout
-        self._history = history
+        self._past = past
         self._limits = limits
         self._clock = clock
         self._answers: deque[str] = deque()
@@ -180,7 +180,7 @@ class Session:
             )
         )
         if positions:
-            resume = Resume(subscription, positions, self._fanout, self._history, self._limits.max_resume)
+            resume = Resume(subscription, positions, self._fanout, self._past, self._limits.max_resume)
             task = asyncio.ensure_future(resume.run())
             self._resumes[name] = resume, task
             task.add_done_callback(lambda done: self._resumed(name, done))

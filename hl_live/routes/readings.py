@@ -78,7 +78,7 @@ def _raw_route(live: LiveService, shapes: StreamShapes) -> HTTPRouteHandler:
     async def raw(request: Request[Any, Any, Any]) -> msgspec.Struct:
         query = read_params(request.query_params.dict(), params)
         check_range(query["start"], query["end"])
-        readings = await live.queries.raw(
+        readings = await live.history.raw(
             shapes.stream,
             query["start"],
             query["end"],
@@ -90,7 +90,7 @@ def _raw_route(live: LiveService, shapes: StreamShapes) -> HTTPRouteHandler:
     raw.__annotations__["return"] = shapes.raw_answer
     return get(
         "/raw",
-        summary="The readings of a range, oldest first",
+        summary="The readings of a range, oldest first, the archived ones as well",
         operation_class=operation_of(params),
         responses=PROBLEMS,
     )(raw)

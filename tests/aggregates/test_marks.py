@@ -186,3 +186,13 @@ def test_two_who_want_the_same_partition_at_once_both_go_on(house: House) -> Non
             eventually(lambda: waits(house))
         assert done.result() == (False,)
     other.close()
+
+
+def test_emptied_table_empties_its_aggregates(own_house: House) -> None:
+    own_house.writer("energy").write("m", evenly(DAY_OF_HOURS))
+    own_house.drain()
+    own_house.execute("truncate public.energy_readings_p20260303")
+    assert own_house.differences("energy", "m", {}) == []
+    own_house.drain()
+    assert own_house.differences("energy", "m", {}) == []
+    assert own_house.execute("select count(*) from materialized.energy_hourly") == [(0,)]

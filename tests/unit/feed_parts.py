@@ -8,8 +8,8 @@ from typing import Any
 
 from hl_live.feed.fanout import Fanout, Place, RingSize
 from hl_live.feed.frames import Frame, Span
-from hl_live.feed.history import Chunk, History
 from hl_live.feed.messages import Position
+from hl_live.feed.past import Chunk, Past
 from hl_live.feed.session import Limits, Session
 from hl_platform.core.readings import Reading
 from hl_platform.streams import load_streams
@@ -46,7 +46,7 @@ class House:
         self.fanout = Fanout(
             STREAMS, self.delays.append, ring=ring, starts=lambda: self.starts, now=lambda: self.now
         )
-        self.history = History(self._read, self._find_range)
+        self.past = Past(self._read, self._find_range)
         self.reads: list[tuple[Place, int, int]] = []
         for number in range(n_before):
             self.log.setdefault(("energy", 0), []).append(make_frame(number))
@@ -84,7 +84,7 @@ class Client:
 
     def __init__(self, house: House, limits: Limits) -> None:
         self._house = house
-        self.session = Session(STREAMS, house.fanout, house.history, limits, lambda: house.now)
+        self.session = Session(STREAMS, house.fanout, house.past, limits, lambda: house.now)
         self.got: list[dict[str, Any]] = []
 
     def ask(self, **request: object) -> "Client":

@@ -202,14 +202,14 @@ def test_an_outage_of_kafka_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> No
 
     async def run() -> Client:
         house = House(10)
-        read = house.history._read
+        read = house.past._read
 
         async def read_later(*what: object) -> object:
             if failures:
                 raise failures.pop()
             return await read(*what)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(house.history, "_read", read_later)
+        monkeypatch.setattr(house.past, "_read", read_later)
         client = house.client().subscribe(positions={"energy": {0: 5}})
         await client.settle()
         return client

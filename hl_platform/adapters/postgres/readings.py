@@ -67,6 +67,11 @@ order by r.timestamp, r.device_id
 limit %(limit)s
 """
 
+FLOOR: LiteralString = """
+-- floor: where complete readings of a table begin
+select floor from hl.floors where table_name = %(table_name)s
+"""
+
 NEXT_OFFSETS: LiteralString = """
 -- next_offsets: how far a sink has come
 select kafka_topic, kafka_partition, next_offset from hl.offsets where consumer_group = %(consumer_group)s
@@ -146,6 +151,11 @@ class ReadingQueries:
         """The readings from `start` to before `end`, oldest first, at most `limit`."""
         values = {"device_ids": _listed(device_ids), "start": start, "end": end, "limit": limit}
         return await self._readings(stream, RAW, values)
+
+    async def floor(self, stream: Stream) -> datetime | None:
+        """Before which readings have been dropped from their table; None if none have."""
+        rows = await self._rows(sql.SQL(FLOOR), {"table_name": stream.table})
+        return rows[0][0] if rows else None
 
     async def buckets(self, selection: BucketSelection) -> list[tuple[Any, ...]]:
         """Buckets of a model by device and begin, at most `selection.limit`.

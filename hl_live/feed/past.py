@@ -33,7 +33,7 @@ ReadRange = Callable[[Place, int, int], Awaitable[Chunk]]
 FindRange = Callable[[Place], Awaitable[tuple[int, int]]]
 
 
-class History:
+class Past:
     """What lies on Kafka before the frames in memory.
 
     Args:

@@ -1,0 +1,49 @@
+"""Readings of any age: from their table, and from the archive what is no longer there."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from hl_live.threads import in_thread
+from hl_platform.adapters.archive_reader import ArchiveReader
+from hl_platform.adapters.postgres.readings import ReadingQueries
+from hl_platform.core.readings import Reading
+from hl_platform.core.streams import Stream
+
+
+class History:
+    """Joins the table of readings and the archive.
+
+    Args:
+        queries: to the database.
+        archive: the files.
+    """
+
+    def __init__(self, queries: ReadingQueries, archive: ArchiveReader) -> None:
+        self._queries = queries
+        self._archive = archive
+
+    async def raw(
+        self,
+        stream: Stream,
+        start: datetime,
+        end: datetime,
+        *,
+        limit: int,
+        device_ids: Sequence[str] | None = None,
+    ) -> list[Reading]:
+        """The readings from `start` to before `end`, oldest first, at most `limit`.
+
+        Raises:
+            TransientError: the database is away, or the query took too long.
+            ConfigError: a file of the archive is missing or damaged; the message names it.
+        """
+        # The table first: what retention takes out of it in between is in the archive when that is read.
+        stored = await self._queries.raw(stream, start, end, limit=limit, device_ids=device_ids)
+        floor = await self._queries.floor(stream)
+        if floor is None or start >= floor:
+            return stored
+        archived = await in_thread(
+            lambda: self._archive.raw(stream, start, min(end, floor), limit, device_ids)
+        )
+        known = {(reading.timestamp, reading.device_id): reading for reading in (*archived, *stored)}
+        return [known[key] for key in sorted(known)[:limit]]
