@@ -44,7 +44,7 @@ MAX_WAIT_S = 8.0
 # Silence for so long is asked about, and is an end when there is no answer.
 PING_S = 15.0
 # Answers that say that it is no use to ask again.
-FOR_GOOD = ("unknown_stream", "bad_parameter", "bad_message", "forbidden_origin")
+FOR_GOOD = ("unknown_stream", "bad_parameter", "bad_message")
 
 _decoder: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
 
