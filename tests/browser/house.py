@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,10 @@ import psycopg
 from confluent_kafka import Producer
 from psycopg import sql
 
+from dbt_like_sql.engine.deploy import deploy
+from dbt_like_sql.engine.project import load_project
 from hl_platform.adapters.kafka.topics import ensure_topics
+from hl_platform.adapters.postgres.database import BULK, SqlDatabase
 from hl_platform.adapters.postgres.migrate import migrate
 from hl_platform.core.settings import load_settings
 from hl_platform.stack.net import free_port
@@ -57,6 +60,7 @@ class House:
             "HL_KAFKA__BOOTSTRAP_SERVERS": kafka,
             "HL_LIVE__PORT": str(self._port),
             "HL_STREAMS_DIR": str(folder / "streams"),
+            "HL_TIMEZONE": "Europe/Berlin",
         }
         # Outlives the broker of the session by a moment, which is not worth a line of its log.
         self._producer = Producer({"bootstrap.servers": kafka, "linger.ms": 0, "log_level": 0})
@@ -75,6 +79,8 @@ class House:
         settings = load_settings(self._env)
         self._streams = load_streams(settings.streams_dir)
         migrate(self._database.url, self._database.read_url, self._streams.values())
+        with closing(SqlDatabase(self._database.url, "hl-deploy", BULK)) as db:
+            deploy(db, load_project(self._streams), settings.timezone, "test")
         ensure_topics(settings.kafka, self._streams.values())
         with (self._folder / "live.log").open("ab") as log:
             self._live = subprocess.Popen(

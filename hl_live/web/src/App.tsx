@@ -1,15 +1,19 @@
 import { useEffect, useSyncExternalStore } from 'react'
 
 import { Devices } from './components/Devices'
+import { Energy } from './components/Energy'
 import { Footer } from './components/Footer'
 import { Header } from './components/Header'
 import { HeatPump } from './components/HeatPump'
 import { Lost } from './components/Lost'
+import { Pipeline } from './components/Pipeline'
 import { Rooms } from './components/Rooms'
+import { Views } from './components/Views'
 import { Waiting } from './components/Waiting'
 import type { Format } from './format'
 import type { Home } from './home'
 import type { Stream } from './stream'
+import { useView } from './view'
 
 interface AppProps {
   home: Home
@@ -26,6 +30,7 @@ const OWN_FORM: Record<string, string> = {
 /** The page: power above, heat pump and rooms below it, then whatever else the house has. */
 export function App({ home, format }: AppProps) {
   useSyncExternalStore(home.subscribe, () => home.version)
+  const view = useView()
   const connection = home.connection
   const now = home.now()
 
@@ -47,7 +52,16 @@ export function App({ home, format }: AppProps) {
       {connection.kind === 'lost' && home.ready && (
         <Lost connection={connection} now={home.browserNow()} format={format} onRetry={home.retryNow} />
       )}
-      {home.ready ? (
+      <Views current={view} />
+      {view === 'energy' ? (
+        <main>
+          <Energy now={home.browserNow()} locales={navigator.languages} format={format} />
+        </main>
+      ) : view === 'pipeline' ? (
+        <main>
+          <Pipeline format={format} />
+        </main>
+      ) : home.ready ? (
         <main>
           {isEmpty && (
             <p className="hint">

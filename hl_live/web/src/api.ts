@@ -32,7 +32,7 @@ export const httpApi: Api = {
   },
 }
 
-async function getJson<T>(path: string): Promise<T> {
+export async function getJson<T>(path: string): Promise<T> {
   let response: Response
   try {
     response = await fetch(path, {

@@ -1,0 +1,112 @@
+"""The views beside the present: energy of the past, and the pipeline. And whether everybody can use all of them."""
+
+import re
+from datetime import datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import OpenPage
+from tests.browser.house import METER, House
+
+ZONE = ZoneInfo("Europe/Berlin")
+AXE = Path(__file__).parents[2] / "hl_live" / "web" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+def meter(kwh: float) -> dict[str, object]:
+    return {**METER, "total_energy_kwh": kwh}
+
+
+def midnight(days_ago: int) -> datetime:
+    today = datetime.now(ZONE).replace(hour=0, minute=0, second=0, microsecond=0)
+    return today - timedelta(days=days_ago)
+
+
+def fill(house: House) -> None:
+    """Two days of 48 and 24 kWh; of the later one the readings of two hours are missing."""
+    readings = [(midnight(2) + timedelta(minutes=5 * n), meter(100 + n / 6)) for n in range(288)]
+    readings += [
+        (midnight(1) + timedelta(minutes=5 * n), meter(148 + n / 12)) for n in range(289) if not 120 < n < 144
+    ]
+    house.stores("energy", "meter1", readings)
+
+
+def go_to(page: Page, view: str) -> None:
+    page.get_by_role("navigation", name="Views").get_by_role("link", name=view).click()
+
+
+def test_energy_of_a_day_stands_beside_the_day_before_with_what_was_estimated(
+    house: House, open_page: OpenPage
+) -> None:
+    house.start()
+    fill(house)
+    page = open_page()
+    go_to(page, "Energy")
+    page.get_by_role("button", name="The day before").click()
+    expect(page.get_by_test_id("energy-total")).to_have_text("24.0 kWh")
+    expect(page.get_by_text("-50%")).to_be_visible()
+    expect(page.get_by_text("Of it estimated").locator("xpath=../dd")).to_have_text("2.0 kWh")
+    page.get_by_text("As a table").click()
+    row = page.get_by_role("row", name="10:00")
+    expect(row.get_by_role("cell")).to_have_text(["1.0", "1.0", "2.0"])
+    expect(page.get_by_role("row", name="12:00").get_by_role("cell")).to_have_text(["1.0", "", "2.0"])
+
+
+def test_late_reading_corrects_a_past_hour_while_one_looks_at_it(house: House, open_page: OpenPage) -> None:
+    house.start()
+    fill(house)
+    page = open_page()
+    go_to(page, "Energy")
+    page.get_by_role("button", name="The day before").click()
+    page.get_by_text("As a table").click()
+    cells = page.get_by_role("row", name="10:00").get_by_role("cell")
+    expect(cells).to_have_text(["1.0", "1.0", "2.0"])
+    # The meter was busy in the first of the two hours.
+    house.stores("energy", "meter1", [(midnight(1) + timedelta(hours=11), meter(148 + 11.9))])
+    expect(cells).to_have_text(["1.9", "1.9", "2.0"])
+
+
+def test_pipeline_shows_each_stage_and_what_nobody_has_dealt_with(house: House, open_page: OpenPage) -> None:
+    house.start()
+    page = open_page()
+    go_to(page, "Pipeline")
+    expect(page.get_by_role("region", name="way")).to_contain_text("Devices")
+    with house.reporting():
+        expect(page.locator('[data-stage="live"]')).to_contain_text("received")
+        expect(page.get_by_test_id("rate-live")).to_have_text(re.compile(r"\d"))
+    expect(page.get_by_role("region", name="Dead letters")).to_contain_text(
+        "None that anybody has to look at."
+    )
+
+
+def test_view_is_a_link_that_can_be_kept(house: House, open_page: OpenPage) -> None:
+    house.start()
+    page = open_page()
+    go_to(page, "Energy")
+    page.reload()
+    expect(page.get_by_role("link", name="Energy")).to_have_attribute("aria-current", "page")
+    page.go_back()
+    expect(page.get_by_role("link", name="Now")).to_have_attribute("aria-current", "page")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_every_view_passes_the_accessibility_audit(
+    house: House, open_page: OpenPage, width: int, scheme: str
+) -> None:
+    house.start()
+    fill(house)
+    house.report_all()
+    page = open_page(width=width, color_scheme=scheme)
+    for view in ("Now", "Energy", "Pipeline"):
+        go_to(page, view)
+        expect(page.locator(".section").first).to_be_visible()
+        # Figures come a moment later, and are looked at as well.
+        page.wait_for_load_state("networkidle")
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        found = page.evaluate(
+            "axe.run().then(({violations}) => violations.map(v => v.id + ': ' + v.nodes[0].html))"
+        )
+        assert found == [], view
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{view} is too wide"
