@@ -105,6 +105,16 @@ class LiveService:
             self.queries.close(),
         )
 
+    @property
+    def n_clients(self) -> int:
+        """How many clients the feed has."""
+        return len(self._sessions)
+
+    @property
+    def n_missed(self) -> int:
+        """How many readings clients were too slow for, since the start."""
+        return self.fanout.n_missed + sum(session.n_missed for session in self._sessions)
+
     def open_session(self) -> Session | None:
         """A place for one more client of the feed; None when all are taken."""
         if len(self._sessions) >= self.settings.live.max_clients:

@@ -50,6 +50,7 @@ class Fanout:
         self.latest = {name: LatestReadings() for name in streams}
         # Streams of which `latest` holds every device.
         self.complete: set[str] = set()
+        # Of subscriptions that have ended.
         self.n_missed = 0
         self._on_delay = on_delay
         self._now = now

@@ -51,7 +51,6 @@ class Past:
         self._kept: OrderedDict[tuple[Place, int], Chunk] = OrderedDict()
         self._under_way: dict[object, asyncio.Task[object]] = {}
         self._generation = 0
-        self.n_reads = 0
         self.n_bytes = 0
 
     async def chunk(self, place: Place, offset: int, end: int) -> Chunk:
@@ -100,7 +99,6 @@ class Past:
 
     async def _load(self, key: tuple[Place, int], first: int, end: int) -> Chunk:
         async with self._readers:
-            self.n_reads += 1
             generation = self._generation
             chunk = await self._read(key[0], first, end)
         if generation == self._generation:

@@ -89,6 +89,11 @@ class Session:
         """How many messages wait."""
         return len(self._answers) + sum(one.n_waiting for one in self._subscriptions.values())
 
+    @property
+    def n_missed(self) -> int:
+        """How many readings this client was too slow for, in the subscriptions that it has now."""
+        return sum(one.n_missed for one in self._subscriptions.values())
+
     async def room(self) -> None:
         """Waits until the client has read enough to be listened to again."""
         await self._room.wait()

@@ -103,9 +103,11 @@ def test_a_slow_client_gets_a_gap_and_slows_nobody(make_live: MakeLive, kafka: E
             assert (len(seen), missed) == (size, 0)
         # Now the slow one listens: the last reading is among those it gets, and all others are counted.
         got, n_missed = counters(slow, until=n_rounds * size - 1)
+        told = live.get("/health").json()["checks"]["feed"]["detail"]
     assert got == sorted(set(got))
     assert len(got) + n_missed == n_rounds * size
     assert n_missed > 0
+    assert told == f"2 clients; {n_missed} readings left out for those that were too slow"
 
 
 def test_a_client_that_stops_reading_altogether_is_disconnected(

@@ -74,6 +74,38 @@ def test_a_client_that_comes_back_gets_everything_since_exactly_once(
     assert client.of("gap") == []
 
 
+@given(st.integers(0, 60), st.integers(1, 30), STEPS, st.sampled_from([{"mode": "latest"}, {"max_hz": 3}]))
+def test_a_client_of_the_latest_that_comes_back_has_the_latest_of_each_device(
+    position: int, room: int, steps: list[str], options: dict[str, object]
+) -> None:
+    async def run() -> tuple[House, Client]:
+        house = House(40, RingSize(room, 10**6))
+        house.publish([f"m{number % 3}" for number in range(20)])
+        client = house.client().subscribe(positions={"energy": {0: position}}, **options)
+        for step in steps:
+            house.now += 0.1
+            if step == "publish":
+                house.publish([f"m{len(house.log['energy', 0]) % 3}"])
+            elif step == "read":
+                client.read()
+            else:
+                await asyncio.sleep(0)
+        await client.settle()
+        house.now += 1
+        await client.settle()
+        client.session.close()
+        return house, client
+
+    house, client = asyncio.run(run())
+    newest = {
+        frame.reading.device_id: frame.offset for frame in house.log["energy", 0] if frame.offset >= position
+    }
+    assert set(newest.values()) <= set(client.offsets())
+    assert client.offsets() == sorted(set(client.offsets()))
+    assert client.of("gap") == []
+    assert all(frame.n_pending == 0 for frame in house.log["energy", 0])
+
+
 def test_what_kafka_no_longer_has_is_one_gap() -> None:
     async def run() -> Client:
         client = House(1_000, low=700).client().subscribe(positions={"energy": {0: 100}})
