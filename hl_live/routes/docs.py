@@ -88,11 +88,14 @@ class DocsPage(OpenAPIRenderPlugin):
 def _operation(method: str, path: str, operation: dict[str, Any], schema: dict[str, Any]) -> str:
     summary = html.escape(operation.get("summary") or "")
     inputs = "".join(_input(parameter) for parameter in operation.get("parameters") or [])
-    [answer] = (content["schema"] for content in operation["responses"]["200"]["content"].values())
+    [(media_type, content)] = operation["responses"]["200"]["content"].items()
+    answer = content["schema"]
+    # An answer that does not end cannot be shown.
+    button = "" if media_type == "text/event-stream" else "<button>Try</button>"
     shape = html.escape(json.dumps(_example(answer, schema), indent=2, ensure_ascii=False))
     return (
         f"<details><summary><b>{method.upper()}</b> <code>{html.escape(path)}</code> <span>{summary}</span></summary>"
-        f'<form action="{html.escape(path)}">{inputs}<button>Try</button></form>'
+        f'<form action="{html.escape(path)}">{inputs}{button}</form>'
         f"<pre hidden></pre><h3>Answer</h3><pre>{shape}</pre></details>"
     )
 

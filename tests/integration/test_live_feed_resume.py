@@ -60,6 +60,14 @@ def gaps(messages: list[Answer]) -> list[tuple[object, ...]]:
     return [(one.from_offset, one.to_offset, one.reason) for one in messages if isinstance(one, GapMessage)]
 
 
+def _make_anew(live: LiveProcess) -> None:
+    """Deletes the Kafka topic and makes one of the same name."""
+    admin = AdminClient({"bootstrap.servers": live.env["HL_KAFKA__BOOTSTRAP_SERVERS"], "log_level": 0})
+    admin.delete_topics([live.topic])[live.topic].result(PATIENCE_S)
+    eventually(lambda: live.topic not in admin.list_topics(timeout=PATIENCE_S).topics)
+    live.make_topics()
+
+
 def positions_now(live: LiveProcess) -> dict[str, dict[int, int]]:
     """What a client is told that subscribes now."""
 
@@ -118,6 +126,30 @@ def test_a_client_misses_nothing_while_the_service_is_restarted(live: LiveProces
     assert gaps(got) == []
 
 
+def test_a_hundred_clients_that_come_back_at_once_get_everything(live: LiveProcess) -> None:
+    began = positions_now(live)
+    live.stop()
+    live.produce("m1", range(600))
+    live.restart()
+
+    async def one() -> list[Answer]:
+        got: list[Answer] = []
+        async with client_of(live, positions=began) as client:
+            async for message in client:
+                got.append(message)
+                if values([message]) == [599]:
+                    return got
+        raise AssertionError
+
+    async def run() -> list[list[Answer]]:
+        async with asyncio.timeout(PATIENCE_S):
+            return await asyncio.gather(*(one() for _ in range(100)))
+
+    everything = asyncio.run(run())
+    assert all(values(got) == list(range(600)) for got in everything)
+    assert [got for got in everything if gaps(got)] == []
+
+
 def test_what_has_left_the_memory_is_read_from_kafka(live: LiveProcess) -> None:
     began = positions_now(live)
     live.produce("m1", range(700))
@@ -158,14 +190,30 @@ def test_a_topic_that_was_made_anew_is_a_gap(live: LiveProcess) -> None:
     eventually(live.latest, lambda found: found == {"m1": 299})
     had = positions_now(live)
     live.stop()
-    admin = AdminClient({"bootstrap.servers": live.env["HL_KAFKA__BOOTSTRAP_SERVERS"], "log_level": 0})
-    admin.delete_topics([live.topic])[live.topic].result(PATIENCE_S)
-    eventually(lambda: live.topic not in admin.list_topics(timeout=PATIENCE_S).topics)
-    live.make_topics()
+    _make_anew(live)
     live.produce("m1", [1_000, 1_001])
     live.restart()
     got, _ = listen(live, until=1_001, positions=had)
     assert (gaps(got), values(got)) == ([(300, 0, "replaced")], [1_000, 1_001])
+
+
+def test_a_topic_that_is_made_anew_under_a_live_client_is_a_gap(live: LiveProcess) -> None:
+    async def run() -> list[Answer]:
+        got: list[Answer] = []
+        async with asyncio.timeout(2 * PATIENCE_S), client_of(live) as client:
+            async for message in client:
+                got.append(message)
+                if isinstance(message, SubscribedMessage):
+                    await asyncio.to_thread(live.produce, "m1", range(300))
+                if values([message]) == [299]:
+                    await asyncio.to_thread(_make_anew, live)
+                    await asyncio.to_thread(live.produce, "m1", [1_000, 1_001])
+                if values([message]) == [1_001]:
+                    return got
+        raise AssertionError
+
+    got = asyncio.run(run())
+    assert (gaps(got), values(got)) == ([(300, 0, "replaced")], [*range(300), 1_000, 1_001])
 
 
 def test_a_quiet_client_is_told_how_far_it_is(live: LiveProcess) -> None:
