@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import OpenPage
-from tests.browser.house import METER, House
+from tests.browser.house import METER, PUMP, House
 
 ZONE = ZoneInfo("Europe/Berlin")
 AXE = Path(__file__).parents[2] / "hl_live" / "web" / "node_modules" / "axe-core" / "axe.min.js"
@@ -81,6 +81,26 @@ def test_pipeline_shows_each_stage_and_what_nobody_has_dealt_with(house: House, 
     )
 
 
+def test_week_of_heat_pump_and_rooms(house: House, open_page: OpenPage) -> None:
+    house.start()
+    quarters = [midnight(1) + timedelta(minutes=5 * n) for n in range(289)]
+    runs = [
+        (at, {**PUMP, "compressor_running": 2 <= at.hour < 8, "power_consumption_kw": 2.0}) for at in quarters
+    ]
+    house.stores("heatpump", "heatpump1", runs)
+    warm = [
+        (at, {"room": "living_room", "temperature": 15 + at.hour / 2, "humidity": 40.0}) for at in quarters
+    ]
+    house.stores("temperature", "t1", warm)
+    page = open_page()
+    go_to(page, "Climate")
+    day = page.locator("table.days tbody tr").nth(1)
+    expect(day.get_by_role("cell")).to_have_text(["6.0 h", "1", "48.0", "42.5°", "45.0°"])
+    room = page.get_by_role("table", name="Living room")
+    expect(room).to_contain_text("15.0 to 26.5 °C, 40 % humidity")
+    expect(room.get_by_title("8:00, 19.0 °C")).to_be_visible()
+
+
 def test_view_is_a_link_that_can_be_kept(house: House, open_page: OpenPage) -> None:
     house.start()
     page = open_page()
@@ -99,7 +119,7 @@ def test_every_view_passes_the_accessibility_audit(
     fill(house)
     house.report_all()
     page = open_page(width=width, color_scheme=scheme)
-    for view in ("Now", "Energy", "Pipeline"):
+    for view in ("Now", "Energy", "Climate", "Pipeline"):
         go_to(page, view)
         expect(page.locator(".section").first).to_be_visible()
         # Figures come a moment later, and are looked at as well.

@@ -1,5 +1,6 @@
 import { useEffect, useSyncExternalStore } from 'react'
 
+import { Climate } from './components/Climate'
 import { Devices } from './components/Devices'
 import { Energy } from './components/Energy'
 import { Footer } from './components/Footer'
@@ -56,6 +57,10 @@ export function App({ home, format }: AppProps) {
       {view === 'energy' ? (
         <main>
           <Energy now={home.browserNow()} locales={navigator.languages} format={format} />
+        </main>
+      ) : view === 'climate' ? (
+        <main>
+          <Climate now={home.browserNow()} locales={navigator.languages} format={format} />
         </main>
       ) : view === 'pipeline' ? (
         <main>

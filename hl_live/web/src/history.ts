@@ -1,6 +1,7 @@
 /** What the views of the past and of the pipeline ask the service for. */
 
 import { getJson } from './api'
+import type { PumpBucket, RoomBucket } from './climate'
 import { fillSlots, type Per, type Period, type Slot } from './period'
 
 export interface EnergyBucket {
@@ -57,6 +58,27 @@ function sumOf({ buckets }: CostAnswer): Cost | null {
   const currencies = new Set(priced.map((bucket) => bucket.currency))
   if (currencies.size !== 1) return null
   return { amount: priced.reduce((sum, bucket) => sum + bucket.cost!, 0), currency: [...currencies][0]! }
+}
+
+export interface ClimateHistory {
+  pumps: PumpBucket[]
+  rooms: RoomBucket[]
+}
+
+const PUMP_FIELDS =
+  'compressor_running_true_s,compressor_running_starts,power_consumption_kw_mean,target_temp_mean,actual_temp_mean'
+
+/** Days of heat pumps and hours of rooms from a local midnight until now. */
+export async function readClimate(from: Date): Promise<ClimateHistory> {
+  const ask = async <T>(path: string, fields: string) => {
+    const query = new URLSearchParams({ start: from.toISOString(), end: new Date().toISOString(), fields, limit: '10000' })
+    return (await getJson<{ buckets: T[] }>(`/api/v1/${path}?${query.toString()}`)).buckets
+  }
+  const [pumps, rooms] = await Promise.all([
+    ask<PumpBucket>('heatpump/daily', PUMP_FIELDS),
+    ask<RoomBucket>('temperature/hourly', 'room,temperature_mean,humidity_mean'),
+  ])
+  return { pumps, rooms }
 }
 
 export interface StageCounts {

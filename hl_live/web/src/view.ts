@@ -2,7 +2,7 @@
 
 import { useSyncExternalStore } from 'react'
 
-export const VIEWS = { now: 'Now', energy: 'Energy', pipeline: 'Pipeline' } as const
+export const VIEWS = { now: 'Now', energy: 'Energy', climate: 'Climate', pipeline: 'Pipeline' } as const
 export type View = keyof typeof VIEWS
 
 /** The view that a fragment such as `#energy` names; the first for anything else. */
