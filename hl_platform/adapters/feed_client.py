@@ -1,9 +1,8 @@
 """A client of the live feed, for a person who looks. What the feed's protocol is, is known here only."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
-from urllib.parse import quote, urlencode
 
 import msgspec
 from websockets.exceptions import ConnectionClosed, WebSocketException
@@ -56,8 +55,7 @@ def open_feed(
         TransientError: the service does not answer, or takes no more clients.
         ConfigError: it does not know the stream.
     """
-    query = "?" + urlencode({"device_id": device_id}) if device_id is not None else ""
-    url = f"ws://{live_address(live)}/ws/{quote(stream)}{query}"
+    url = f"ws://{live_address(live)}/api/v1/feed"
     try:
         # Left by `close` below: only what goes wrong before it is open is a service that does not answer.
         socket = connect(
@@ -71,6 +69,7 @@ def open_feed(
     except (OSError, WebSocketException) as exc:
         raise TransientError(f"no live service answers at {live_address(live)} ({exc})") from exc
     try:
+        _subscribe(socket, stream, device_id)
         _check_first(live, _first_frame(live, socket, timeout_s))
         yield FeedConnection(socket)
     finally:
@@ -80,6 +79,15 @@ def open_feed(
 def live_address(live: LiveSettings) -> str:
     """Host and port of the live service, as a url has them."""
     return f"{f'[{live.host}]' if ':' in live.host else live.host}:{live.port}"
+
+
+def _subscribe(socket: ClientConnection, stream: str, device_id: str | None) -> None:
+    wanted: dict[str, object] = {"type": "subscribe", "streams": [stream], "snapshot": False}
+    if device_id is not None:
+        wanted["device_id"] = [device_id]
+    # That the service closes at once, and why, is in its first frame.
+    with suppress(ConnectionClosed):
+        socket.send(msgspec.json.encode(wanted).decode())
 
 
 def _first_frame(live: LiveSettings, socket: ClientConnection, timeout_s: float) -> dict[str, Any]:
