@@ -7,7 +7,7 @@ BIN := .venv/bin
 # Further arguments of the command behind a target: make test ARGS="-k bridge".
 ARGS ?=
 
-.PHONY: help up test test-slow check chaos bench bench-aggregates docs lock page env env-dev
+.PHONY: help up test test-slow check chaos bench bench-aggregates bench-feed docs lock page env env-dev
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ bench: env-dev ## Measure the running stack: make bench ARGS=delay
 
 bench-aggregates: env-dev ## Measure the aggregates on a PostgreSQL of their own: ARGS="--sets home --scale 0.1"
 	@exec $(BIN)/python -m bench aggregates $(ARGS)
+
+bench-feed: env-dev ## Measure the feed's fan-out beside websockets.broadcast(): ARGS="--clients 500 --rates 100"
+	@exec $(BIN)/python -m bench feed $(ARGS)
 
 docs: env-dev ## Write what is made from the code: pages of docs/, dashboards of deploy/grafana/
 	@$(BIN)/python docs/generate.py

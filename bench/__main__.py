@@ -4,7 +4,7 @@ import argparse
 import sys
 from types import ModuleType
 
-from bench import aggregates, api, asgi, delay, footprint, garbage, kills, load
+from bench import aggregates, api, asgi, delay, feed, footprint, garbage, kills, load
 from hl_platform.core.errors import HlError
 
 PARTS: dict[str, ModuleType] = {
@@ -14,6 +14,7 @@ PARTS: dict[str, ModuleType] = {
     "kills": kills,
     "garbage": garbage,
     "aggregates": aggregates,
+    "feed": feed,
     "asgi": asgi,
     "api": api,
 }

@@ -9,9 +9,11 @@ from litestar import Litestar
 from hl_live.chunks import PartCache
 from hl_live.guard import MAX_REQUEST_BYTES, add_security_headers, check_host, check_loopback
 from hl_live.problems import answer_problem
+from hl_live.routes.asyncapi import asyncapi_route
 from hl_live.routes.dead_letters import dead_letters_route
 from hl_live.routes.docs import openapi_config
-from hl_live.routes.feed import feed_route
+from hl_live.routes.feed import feed_routes
+from hl_live.routes.feed_events import feed_events_route
 from hl_live.routes.page import DIST, page_routes
 from hl_live.routes.readings import readings_router
 from hl_live.routes.system import system_routes
@@ -48,7 +50,9 @@ def create_app(settings: Settings, page_folder: Path = DIST, parts: PartCache | 
             readings_router(live),
             *system_routes(live),
             dead_letters_route(live),
-            feed_route(live),
+            *feed_routes(live),
+            feed_events_route(live),
+            asyncapi_route(),
             *page_routes(page_folder),
         ],
         lifespan=[lifespan],

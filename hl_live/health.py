@@ -20,7 +20,8 @@ STAGES = ("bridge", "sink")
 
 async def check_health(live: LiveService) -> Health:
     """The checks, each with what it found."""
-    checks = {"kafka": plan_kafka_check(live.reader.state())}
+    told = f"{live.n_clients} clients; {live.n_missed} readings left out for those that were too slow"
+    checks = {"kafka": plan_kafka_check(live.reader.state()), "feed": Check(status="ok", detail=told)}
     try:
         leases = await asyncio.wait_for(live.queries.leases(), DATABASE_S)
     except (HlError, TimeoutError) as exc:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from hl_platform.core.readings import Reading
+from hl_live.feed.frames import Frame
 
 
 class LatestReadings:
@@ -14,22 +14,25 @@ class LatestReadings:
     """
 
     def __init__(self) -> None:
-        self._by_device: dict[str, Reading] = {}
+        self._by_device: dict[str, Frame] = {}
 
-    def put_new(self, reading: Reading) -> None:
+    def put_new(self, frame: Frame) -> None:
         """Takes a reading from Kafka; with the same timestamp it is a correction and wins."""
-        known = self._by_device.get(reading.device_id)
-        if known is None or reading.timestamp >= known.timestamp:
-            self._by_device[reading.device_id] = reading
+        known = self._by_device.get(frame.reading.device_id)
+        if known is None or frame.reading.timestamp >= known.reading.timestamp:
+            self._by_device[frame.reading.device_id] = frame
 
-    def put_stored(self, readings: Iterable[Reading]) -> None:
-        """Takes rows of the database, which may be older than what Kafka has brought since."""
-        for reading in readings:
-            known = self._by_device.get(reading.device_id)
-            if known is None or reading.timestamp > known.timestamp:
-                self._by_device[reading.device_id] = reading
+    def put_stored(self, frames: Iterable[Frame]) -> list[Frame]:
+        """Takes rows of the database, which may be older than what Kafka has brought since; returns the newer ones."""
+        taken = []
+        for frame in frames:
+            known = self._by_device.get(frame.reading.device_id)
+            if known is None or frame.reading.timestamp > known.reading.timestamp:
+                self._by_device[frame.reading.device_id] = frame
+                taken.append(frame)
+        return taken
 
-    def list(self, device_ids: Sequence[str] | None = None) -> list[Reading]:
+    def list(self, device_ids: Sequence[str] | frozenset[str] | None = None) -> list[Frame]:
         """The newest readings by device.
 
         Args:

@@ -10,6 +10,7 @@ import uvloop
 from litestar import Litestar
 
 from hl_live.routes.feed import MAX_INPUT_BYTES
+from hl_live.write_guard import guarded_protocols
 from hl_platform.core.settings import LiveSettings
 
 # What is left of two seconds when the service itself needs one to stop.
@@ -23,8 +24,10 @@ def serve(app: Litestar, live: LiveSettings) -> None:
         host=live.host,
         port=live.port,
         lifespan="on",
-        # This one waits for a slow client's socket, which is what bounds its queue.
-        ws="websockets-sansio",
+        # They wait for a slow client's socket, which is what has it conflated, and end one that never reads again.
+        **guarded_protocols(live.write_timeout_s),
+        # A slow client answers a ping when it has read what was before it; one that is gone is found by the guard.
+        ws_ping_timeout=None,
         ws_max_size=MAX_INPUT_BYTES,
         # Frames are small and the machine is the same; compressing each costs more than it saves.
         ws_per_message_deflate=False,

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -10,10 +11,13 @@ import structlog
 
 from dbt_like_sql.engine.project import load_project
 from hl_live.chunks import PartCache
-from hl_live.feed import Fanout, Frame, decode_records
+from hl_live.feed.fanout import Fanout, Place, RingSize
+from hl_live.feed.frames import Frame, Span, decode_records
+from hl_live.feed.past import Past
+from hl_live.feed.session import Limits, Session
 from hl_live.heart import Heart
 from hl_live.history import History
-from hl_live.latest import LatestReadings
+from hl_live.kafka_past import KafkaPast
 from hl_live.metric_families import FeedFacts
 from hl_live.metrics import Metrics
 from hl_live.pipeline import PipelineReader
@@ -34,6 +38,8 @@ log = structlog.get_logger()
 # Batches on their way to the event loop; when it is behind, the reader waits and Kafka keeps the rest.
 MAX_BATCHES_AHEAD = 8
 STOP_S = 0.7
+# How often clients are told their positions, which a quiet device's readings do not tell.
+POSITIONS_S = 10.0
 
 
 class LiveService:
@@ -53,7 +59,6 @@ class LiveService:
         self.settings = settings
         self.streams = streams
         self.stats = StageStats()
-        self.fanout = Fanout(lambda delay_ms: self.stats.delay("device_to_frame", delay_ms))
         self.queries = ReadingQueries(settings.database.read_url or url, "hl-live")
         self.parts = parts
         archive = ArchiveReader(settings.database.read_url or url, archive_directory(settings))
@@ -67,38 +72,74 @@ class LiveService:
             read_url,
             load_project(streams, settings.models_dir),
             settings.service.stale_after_s,
-            lambda: FeedFacts(self.reader.state(), groups, self.fanout.n_clients, self.fanout.n_missed),
+            lambda: FeedFacts(self.reader.state(), groups, self.n_clients, self.n_missed),
         )
         self._heart = Heart(url, settings, self.stats)
         self._decoders = {
             stream.kafka_topic: (stream, ReadingDecoder(stream, settings.reading))
             for stream in streams.values()
         }
-        self._latest = {name: LatestReadings() for name in streams}
-        self._complete: set[str] = set()
+        self._names = {stream.kafka_topic: name for name, stream in streams.items()}
+        topics = {name: topic for topic, name in self._names.items()}
+        self._kafka_past = KafkaPast(settings.kafka, f"hl-live-past{self._suffix}", topics, self._decoders)
+        self._past = Past(self._kafka_past.read, self._kafka_past.find_range)
+        self.fanout = Fanout(
+            streams,
+            lambda delay_ms: self.stats.delay("device_to_frame", delay_ms),
+            ring=RingSize(settings.live.ring_messages, settings.live.ring_bytes),
+            starts=self._starts,
+            on_replaced=self._past.forget,
+        )
+        self._limits = Limits(settings.live.client_queue_messages, settings.live.max_resume_messages)
+        self._sessions: set[Session] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._slots = threading.Semaphore(MAX_BATCHES_AHEAD)
         self._stopping = threading.Event()
-        self._warming: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begins to read, to beat and to fill `latest`; waits for nobody."""
         self._loop = asyncio.get_running_loop()
         await self.queries.open()
-        self._warming = asyncio.create_task(self._warm())
+        self._tasks = [asyncio.create_task(self._warm()), asyncio.create_task(self._tell_positions())]
         self._heart.start()
         self.reader.start()
 
     async def stop(self) -> None:
         """Ends all of it within about a second, whatever is away."""
         self._stopping.set()
-        if self._warming is not None:
-            self._warming.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await self._past.close()
         await asyncio.gather(
             in_thread(lambda: self.reader.stop(STOP_S)),
             in_thread(lambda: self._heart.stop(STOP_S)),
+            in_thread(self._kafka_past.close),
             self.queries.close(),
         )
+
+    @property
+    def n_clients(self) -> int:
+        """How many clients the feed has."""
+        return len(self._sessions)
+
+    @property
+    def n_missed(self) -> int:
+        """How many readings clients were too slow for, since the start."""
+        return self.fanout.n_missed + sum(session.n_missed for session in self._sessions)
+
+    def open_session(self) -> Session | None:
+        """A place for one more client of the feed; None when all are taken."""
+        if len(self._sessions) >= self.settings.live.max_clients:
+            return None
+        session = Session(self.streams, self.fanout, self._past, self._limits, time.monotonic)
+        self._sessions.add(session)
+        return session
+
+    def close_session(self, session: Session) -> None:
+        """Takes the place back, and all that waited."""
+        session.close()
+        self._sessions.discard(session)
 
     async def latest(self, stream: Stream, device_ids: Sequence[str] | None) -> list[Reading]:
         """Each device's newest reading, by device.
@@ -106,38 +147,51 @@ class LiveService:
         Raises:
             TransientError: memory does not hold all devices yet, and the database is away.
         """
-        known = self._latest[stream.name]
-        if stream.name not in self._complete:
-            known.put_stored(await self.queries.latest(stream, device_ids))
-        return known.list(device_ids)
+        if stream.name not in self.fanout.complete:
+            self._put_stored(stream, await self.queries.latest(stream, device_ids))
+        return [frame.reading for frame in self.fanout.latest[stream.name].list(device_ids)]
+
+    def _put_stored(self, stream: Stream, readings: Sequence[Reading]) -> None:
+        self.fanout.put_stored(stream.name, [Frame(stream, reading, None) for reading in readings])
+
+    def _starts(self) -> dict[Place, int]:
+        started_at = self.reader.state().started_at
+        return {(self._names[topic], number): offset for (topic, number), offset in started_at.items()}
 
     def _on_records(self, records: list[FeedRecord]) -> None:
         """In the reader's thread."""
-        frames = decode_records(self._decoders, records, self.stats)
+        spans = decode_records(self._decoders, records, self.stats)
         while not self._slots.acquire(timeout=0.5):
             if self._stopping.is_set():
                 return
         try:
             assert self._loop is not None  # noqa: S101 - start() sets it before the reader runs
-            self._loop.call_soon_threadsafe(self._receive, frames)
+            self._loop.call_soon_threadsafe(self._receive, spans)
         except RuntimeError:
             # The loop has been closed: the process is ending.
             self._slots.release()
 
-    def _receive(self, frames: list[Frame]) -> None:
+    def _receive(self, spans: list[Span]) -> None:
         """In the event loop."""
         self._slots.release()
-        for frame in frames:
-            if not frame.reading.is_probe:
-                self._latest[frame.stream].put_new(frame.reading)
-        self.fanout.publish(frames)
-        for stream, n_frames in Counter(frame.stream for frame in frames).items():
+        self.fanout.publish(spans)
+        forwarded: Counter[str] = Counter()
+        for span in spans:
+            forwarded[span.stream] += len(span.frames)
+        for stream, n_frames in forwarded.items():
             self.stats.count(stream, forwarded=n_frames)
+
+    async def _tell_positions(self) -> None:
+        while True:
+            await asyncio.sleep(POSITIONS_S)
+            self.fanout.tell_positions()
 
     async def _warm(self) -> None:
         """Fills `latest` from the database, until nothing can be missing any more."""
         backoff = Backoff(random.Random(), max_s=5.0)  # noqa: S311 - jitter, not secrecy
-        while missing := [stream for name, stream in self.streams.items() if name not in self._complete]:
+        while missing := [
+            stream for name, stream in self.streams.items() if name not in self.fanout.complete
+        ]:
             for stream in missing:
                 try:
                     await self._warm_stream(stream)
@@ -154,6 +208,6 @@ class LiveService:
         }
         # First how far the sink is, then its rows: these then hold all that lies before our own begin.
         stored = await self.queries.next_offsets(stream.consumer_group)
-        self._latest[stream.name].put_stored(await self.queries.latest(stream))
+        self._put_stored(stream, await self.queries.latest(stream))
         if started_at and all(stored.get(place, 0) >= offset for place, offset in started_at.items()):
-            self._complete.add(stream.name)
+            self.fanout.complete.add(stream.name)

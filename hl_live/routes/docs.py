@@ -19,14 +19,19 @@ ASSETS = Path(__file__).parents[1] / "docs_assets"
 ASSET_TYPES = {"docs.css": "text/css", "docs.js": "text/javascript"}
 
 FEED_TEXT = """
-<p><code>ws://{host}/ws/{{stream}}?device_id=…</code> sends each new reading as a JSON text frame.
-<code>device_id</code> may be given several times; without it every device is sent.</p>
-<pre>{{"type":"subscribed","stream":"energy","device_id":null}}
+<p><code>ws://{host}/api/v1/feed</code> sends each new reading as JSON in a text frame to whoever asks for its stream;
+<code>GET /api/v1/feed/events</code> sends the same as server-sent events. All messages:
+<a href="/api/v1/asyncapi.json">asyncapi.json</a>.</p>
+<pre>{{"type":"subscribe","streams":["energy"],"device_id":["meter1"],"fields":["power_kw"]}}    you
+{{"type":"subscribed","stream":"energy",…,"positions":{{"0":123}}}}
 {{"type":"data","stream":"energy","device_id":"meter1","timestamp":"…","received_at":"…","data":{{…}},
- "position":{{"partition":0,"offset":123}}}}
-{{"type":"gap","stream":"energy","missed":17}}    before the next data, when the client was too slow
-{{"type":"error","code":"unknown_stream","detail":"…"}}    and the connection is closed</pre>
-<p>A client may send <code>{{"type":"ping"}}</code> and gets <code>{{"type":"pong"}}</code>.</p>
+ "position":{{"partition":0,"offset":122}},"snapshot":true}}    the newest reading of each device first
+{{"type":"data",…,"position":{{"partition":0,"offset":123}}}}    then what is live
+{{"type":"gap","stream":"energy","missed":17}}    before the next data, when you were too slow
+{{"type":"error","code":"unknown_stream","detail":"…"}}</pre>
+<p>To go on after a lost connection give the next offsets in the subscription:
+<code>"positions":{{"energy":{{"0":124}}}}</code>. Whoever sends <code>{{"type":"ping"}}</code> gets
+<code>{{"type":"pong"}}</code>.</p>
 """
 
 
@@ -83,11 +88,14 @@ class DocsPage(OpenAPIRenderPlugin):
 def _operation(method: str, path: str, operation: dict[str, Any], schema: dict[str, Any]) -> str:
     summary = html.escape(operation.get("summary") or "")
     inputs = "".join(_input(parameter) for parameter in operation.get("parameters") or [])
-    answer = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    [(media_type, content)] = operation["responses"]["200"]["content"].items()
+    answer = content["schema"]
+    # An answer that does not end cannot be shown.
+    button = "" if media_type == "text/event-stream" else "<button>Try</button>"
     shape = html.escape(json.dumps(_example(answer, schema), indent=2, ensure_ascii=False))
     return (
         f"<details><summary><b>{method.upper()}</b> <code>{html.escape(path)}</code> <span>{summary}</span></summary>"
-        f'<form action="{html.escape(path)}">{inputs}<button>Try</button></form>'
+        f'<form action="{html.escape(path)}">{inputs}{button}</form>'
         f"<pre hidden></pre><h3>Answer</h3><pre>{shape}</pre></details>"
     )
 

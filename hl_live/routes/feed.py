@@ -1,25 +1,16 @@
-"""The WebSocket feed."""
+"""The feed as a WebSocket."""
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
 from typing import Any, Literal
 
-import msgspec
 import structlog
 from litestar import WebSocket, websocket
 from litestar.handlers import WebsocketRouteHandler
 from litestar.params import FromPath
 
-from hl_live.feed import (
-    ErrorFrame,
-    Fanout,
-    FeedClient,
-    GapFrame,
-    PongFrame,
-    SubscribedFrame,
-    encode_frame,
-)
+from hl_live.feed.messages import ErrorMessage, Subscribe, encode_message
+from hl_live.feed.session import BadRequestError, Session
 from hl_live.guard import is_allowed_host, is_allowed_origin
 from hl_live.params import DEVICES, read_params
 from hl_live.problems import BadParameterError
@@ -29,112 +20,107 @@ log = structlog.get_logger()
 
 Socket = WebSocket[Any, Any, Any]
 
-# A ping is all that a client may say.
-MAX_INPUT_BYTES = 4_096
+# A subscription to 200 devices with long names.
+MAX_INPUT_BYTES = 65_536
 # RFC 6455 section 7.4.1, and 4000 to 4999 for our own, after the HTTP status of the same meaning.
 CLOSE_UNSUPPORTED, CLOSE_TRY_LATER, CLOSE_BAD_PARAMETER, CLOSE_UNKNOWN_STREAM = 1003, 1013, 4400, 4404
-
-
-class Ping(msgspec.Struct, tag_field="type", tag="ping"):
-    """What a client may send to see that the server is there."""
+CLOSE_CODES = {"unknown_stream": CLOSE_UNKNOWN_STREAM, "too_many_clients": CLOSE_TRY_LATER}
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a fault
-    """The feed cannot be served; the client is told why."""
+    """The client cannot stay; it is told why."""
 
-    def __init__(self, frame: ErrorFrame, close_code: int) -> None:
-        super().__init__(frame.detail)
-        self.frame = frame
+    def __init__(self, message: ErrorMessage, close_code: int) -> None:
+        super().__init__(message.detail)
+        self.message = message
         self.close_code = close_code
 
 
-def feed_route(live: LiveService) -> WebsocketRouteHandler:
-    """`/ws/{stream}?device_id=…`."""
+def feed_routes(live: LiveService) -> list[WebsocketRouteHandler]:
+    """`/api/v1/feed`, and the older `/ws/{stream}?device_id=…`."""
+
+    @websocket("/api/v1/feed")
+    async def feed(socket: Socket) -> None:
+        await _admit(live, socket, None)
 
     @websocket("/ws/{stream:str}")
-    async def feed(socket: Socket, stream: FromPath[str]) -> None:
-        host, origin = socket.headers.get("host"), socket.headers.get("origin")
-        if not is_allowed_host(host) or not is_allowed_origin(origin, host):
-            log.warning("feed_origin_refused", origin=origin, host=host)
-            # Before the handshake, which makes it an HTTP 403: such a page learns nothing.
-            await socket.close()
-            return
-        await socket.accept()
-        # A client that is gone, in whatever way, is no fault.
-        with contextlib.suppress(OSError):
-            try:
-                device_ids = _admit(live, socket, stream)
-                await _serve(live, socket, stream, device_ids)
-            except Refusal as refusal:
-                await _send(socket, encode_frame(refusal.frame))
-                await socket.close(code=refusal.close_code, reason=refusal.frame.code)
+    async def feed_of_stream(socket: Socket, stream: FromPath[str]) -> None:
+        await _admit(live, socket, stream)
 
-    return feed
+    return [feed, feed_of_stream]
 
 
-def _admit(live: LiveService, socket: Socket, stream: str) -> list[str] | None:
-    if stream not in live.streams:
-        detail = f"There is no stream {stream!r:.100}. Streams: {', '.join(live.streams)}."
-        raise Refusal(ErrorFrame("unknown_stream", detail), CLOSE_UNKNOWN_STREAM)
-    try:
-        device_ids: list[str] | None = read_params(socket.query_params.dict(), (DEVICES,))["device_id"]
-    except BadParameterError as exc:
-        raise Refusal(ErrorFrame("bad_parameter", str(exc)), CLOSE_BAD_PARAMETER) from exc
-    if live.fanout.n_clients >= live.settings.live.max_clients:
+async def _admit(live: LiveService, socket: Socket, stream: str | None) -> None:
+    host, origin = socket.headers.get("host"), socket.headers.get("origin")
+    if not is_allowed_host(host) or not is_allowed_origin(origin, host):
+        log.warning("feed_origin_refused", origin=origin, host=host)
+        # Before the handshake, which makes it an HTTP 403: such a page learns nothing.
+        await socket.close()
+        return
+    await socket.accept()
+    # A client that is gone, in whatever way, is no fault.
+    with contextlib.suppress(OSError):
+        try:
+            await _serve(live, socket, stream)
+        except Refusal as refusal:
+            await _send(socket, encode_message(refusal.message))
+            await socket.close(code=refusal.close_code, reason=refusal.message.code)
+
+
+async def _serve(live: LiveService, socket: Socket, stream: str | None) -> None:
+    session = live.open_session()
+    if session is None:
         detail = f"All {live.settings.live.max_clients} places are taken. Try again later."
-        raise Refusal(ErrorFrame("too_many_clients", detail), CLOSE_TRY_LATER)
-    return device_ids
-
-
-async def _serve(live: LiveService, socket: Socket, stream: str, device_ids: Sequence[str] | None) -> None:
-    client = FeedClient(stream, device_ids, live.settings.live.client_queue_messages)
-    # Before the first frame goes out: what arrives meanwhile waits in the queue.
-    live.fanout.join(client)
-    shown = None if device_ids is None else list(device_ids)
+        raise Refusal(ErrorMessage("too_many_clients", detail), CLOSE_TRY_LATER)
     tasks: list[asyncio.Task[None]] = []
     try:
-        await _send(socket, encode_frame(SubscribedFrame(stream, shown)))
+        if stream is not None:
+            _subscribe_by_address(session, socket, stream)
         tasks = [
-            asyncio.create_task(_send_frames(socket, client, live.fanout)),
-            asyncio.create_task(_read_client(socket)),
+            asyncio.create_task(_send_messages(socket, session)),
+            asyncio.create_task(_read_client(socket, session)),
         ]
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
     finally:
-        live.fanout.leave(client)
+        live.close_session(session)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _send_frames(socket: Socket, client: FeedClient, fanout: Fanout) -> None:
+def _subscribe_by_address(session: Session, socket: Socket, stream: str) -> None:
+    """The older protocol: one stream, from now on."""
+    try:
+        device_ids = read_params(socket.query_params.dict(), (DEVICES,))["device_id"]
+        session.subscribe(Subscribe(streams=[stream], device_id=device_ids, snapshot=False))
+    except BadParameterError as exc:
+        raise Refusal(ErrorMessage("bad_parameter", str(exc)), CLOSE_BAD_PARAMETER) from exc
+    except BadRequestError as exc:
+        raise Refusal(exc.message, CLOSE_CODES.get(exc.message.code, CLOSE_BAD_PARAMETER)) from exc
+
+
+async def _send_messages(socket: Socket, session: Session) -> None:
     while True:
-        missed, frames = await client.take()
+        taken = await session.next()
         n_sent = 0
         try:
-            if missed:
-                await _send(socket, encode_frame(GapFrame(client.stream, missed)))
-            for frame in frames:
-                await _send(socket, frame.text)
+            for outgoing in taken:
+                await _send(socket, outgoing.text)
                 n_sent += 1
-                fanout.settle((frame,), sent=True)
         finally:
-            fanout.settle(frames[n_sent:], sent=False)
+            session.settle(taken[:n_sent], taken[n_sent:])
 
 
-async def _read_client(socket: Socket) -> None:
+async def _read_client(socket: Socket, session: Session) -> None:
     """Returns when the client is gone."""
     while (message := await socket.receive())["type"] != "websocket.disconnect":
-        said: Any = message.get("text") or message.get("bytes") or ""
-        try:
-            if len(said) > MAX_INPUT_BYTES:
-                raise msgspec.ValidationError("too long")
-            msgspec.json.decode(said, type=Ping)
-        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-            detail = f'A client may only send {{"type":"ping"}}: {exc}'
-            raise Refusal(ErrorFrame("bad_message", detail), CLOSE_UNSUPPORTED) from exc
-        await _send(socket, encode_frame(PongFrame()))
+        text: Any = message.get("text")
+        if text is None:
+            raise Refusal(ErrorMessage("bad_message", "Messages are JSON in text frames."), CLOSE_UNSUPPORTED)
+        session.receive(text)
+        await session.room()
 
 
 async def _send(socket: Socket, text: str) -> None:

@@ -257,9 +257,32 @@ class LiveSettings(Section, frozen=True):
     instance: Annotated[str, Meta(description="Name of this instance when there are several.")] = ""
     client_queue_messages: Annotated[
         PositiveInt,
-        Meta(description="Messages that may wait for one slow client before it is told of a gap."),
+        Meta(
+            description="Readings of a stream that may wait for one slow client; beyond that it gets the latest of "
+            "each device and is told how many it missed."
+        ),
     ] = 1_000
-    max_clients: Annotated[PositiveInt, Meta(description="WebSocket clients at a time.")] = 2_000
+    max_clients: Annotated[PositiveInt, Meta(description="Clients of the feed at a time.")] = 2_000
+    write_timeout_s: Annotated[
+        PositiveFloat,
+        Meta(
+            description="A client that reads nothing for so long, while something waits for it, is disconnected."
+        ),
+    ] = 30.0
+    ring_messages: Annotated[
+        PositiveInt,
+        Meta(description="Readings of each Kafka partition kept in memory for clients that come back."),
+    ] = 10_000
+    ring_bytes: Annotated[
+        PositiveInt, Meta(description="Memory that they may take for each partition, about.")
+    ] = 8 * 2**20
+    max_resume_messages: Annotated[
+        PositiveInt,
+        Meta(
+            description="Records of a Kafka partition that are read again for a client that comes back; what is "
+            "further away is a gap."
+        ),
+    ] = 100_000
 
 
 class SimulatorSettings(Section, frozen=True):

@@ -128,6 +128,25 @@ def test_a_lost_connection_is_said_and_comes_back_by_itself_with_what_was_missed
     assert page.evaluate("window.opened") == "once"
 
 
+def test_what_was_missed_comes_by_the_feed_itself(house: House, open_page: OpenPage):
+    house.start()
+    house.reports("energy", "meter1", {**METER, "power_kw": 2.0})
+    page = open_page()
+    expect_live(page)
+    house.sends("energy", "meter1", {**METER, "power_kw": 2.5})
+    expect(figure(page, "meter1")).to_have_text("2.50 kW")
+    house.kill()
+    expect(page.get_by_role("status")).to_have_text("Connection lost")
+    # Only on Kafka: the database does not know them, so that no request for the past could tell them.
+    house.sends("energy", "meter1", {**METER, "power_kw": 8.8})
+    house.sends("energy", "meter1", {**METER, "power_kw": 1.5})
+    house.start()
+    expect_live(page)
+    expect(figure(page, "meter1")).to_have_text("1.50 kW")
+    curve = device(page, "meter1").get_by_role("img")
+    expect(curve).to_have_attribute("aria-label", re.compile(r"and 8\.80 kW"))
+
+
 def test_try_now_connects_at_once(house: House, open_page: OpenPage):
     house.start()
     house.report_all()

@@ -111,6 +111,11 @@ class LiveProcess:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=PATIENCE_S)
 
+    def restart(self) -> Self:
+        """Starts the service again after a stop, and waits until it reads."""
+        self._stopped = False
+        return self.start_reading()
+
     def close(self) -> None:
         """Ends the service; fails if it has ended without being asked."""
         if self.process is None or self._stopped:

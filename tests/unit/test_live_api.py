@@ -1,6 +1,5 @@
 """The application while neither Kafka nor the database is there: it comes up, answers, and says so."""
 
-import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from litestar.exceptions import WebSocketDisconnect
 from litestar.testing import TestClient
 
 from hl_live.app import create_app
+from hl_live.routes.feed_events import read_event_id, write_event_id
 from hl_platform.core.errors import ConfigError
 from hl_platform.core.settings import load_settings
 
@@ -225,36 +225,126 @@ def test_a_feed_that_cannot_be_says_why_and_closes(client: Client, path: str, co
             socket.receive_json()
 
 
-def test_a_page_from_elsewhere_cannot_open_the_feed(client: Client) -> None:
+@pytest.mark.parametrize("path", ["/ws/energy", "/api/v1/feed"])
+def test_a_page_from_elsewhere_cannot_open_the_feed(client: Client, path: str) -> None:
     with (
         pytest.raises(WebSocketDisconnect),
-        client.websocket_connect("/ws/energy", headers={"Origin": "http://evil.example"}),
+        client.websocket_connect(path, headers={"Origin": "http://evil.example"}),
     ):
         pass
 
 
 def test_the_feed_confirms_and_answers_pings(client: Client) -> None:
-    with client.websocket_connect("/ws/energy?device_id=b&device_id=a") as socket:
-        assert socket.receive_json() == {"type": "subscribed", "stream": "energy", "device_id": ["b", "a"]}
-        socket.send_text(json.dumps({"type": "ping"}))
+    with client.websocket_connect("/api/v1/feed") as socket:
+        socket.send_json({"type": "subscribe", "streams": ["energy"], "device_id": ["b", "a"]})
+        assert socket.receive_json() == {
+            "type": "subscribed",
+            "stream": "energy",
+            "device_id": ["a", "b"],
+            "fields": None,
+            "mode": "all",
+            "max_hz": None,
+            "resumed": False,
+            "complete": False,
+            "positions": {},
+        }
+        socket.send_json({"type": "ping"})
         assert socket.receive_json() == {"type": "pong"}
 
 
-def test_a_word_that_the_feed_does_not_know_is_refused(client: Client) -> None:
-    with client.websocket_connect("/ws/energy") as socket:
-        socket.receive_json()
-        socket.send_text(json.dumps({"type": "publish"}))
+def test_a_stream_has_its_own_address_too(client: Client) -> None:
+    with client.websocket_connect("/ws/energy?device_id=b&device_id=a") as socket:
+        answer = socket.receive_json()
+        assert (answer["type"], answer["stream"], answer["device_id"]) == ("subscribed", "energy", ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        ({"type": "publish"}, "bad_message"),
+        ({"type": "subscribe", "streams": ["energy"], "device": "a"}, "bad_message"),
+        ({"type": "subscribe", "streams": []}, "bad_message"),
+        ({"type": "subscribe", "streams": ["energy"], "max_hz": 0}, "bad_message"),
+        ({"type": "subscribe", "streams": ["energy"], "positions": {"energy": {"x": 1}}}, "bad_message"),
+        ({"type": "subscribe", "streams": ["gas"]}, "unknown_stream"),
+        ({"type": "subscribe", "streams": ["energy"], "device_id": ["a/b"]}, "bad_parameter"),
+        ({"type": "subscribe", "streams": ["energy"], "fields": ["mode"]}, "bad_parameter"),
+        ({"type": "unsubscribe", "streams": ["energy"]}, "not_subscribed"),
+        (["no", "object"], "bad_message"),
+    ],
+)
+def test_what_cannot_be_asked_is_answered_and_closes_nothing(
+    client: Client, request_: object, code: str
+) -> None:
+    with client.websocket_connect("/api/v1/feed") as socket:
+        socket.send_json(request_)
+        answer = socket.receive_json()
+        assert (answer["type"], answer["code"]) == ("error", code)
+        socket.send_json({"type": "ping"})
+        assert socket.receive_json() == {"type": "pong"}
+
+
+def test_a_message_that_is_no_text_ends_the_connection(client: Client) -> None:
+    with client.websocket_connect("/api/v1/feed") as socket:
+        socket.send_bytes(b"\x00")
         assert socket.receive_json()["code"] == "bad_message"
+        with pytest.raises(WebSocketDisconnect):
+            socket.receive_json()
+
+
+def test_after_unsubscribing_the_stream_can_be_asked_for_again(client: Client) -> None:
+    with client.websocket_connect("/api/v1/feed") as socket:
+        for _ in range(2):
+            socket.send_json({"type": "subscribe", "streams": ["energy", "heatpump"]})
+            assert [socket.receive_json()["type"] for _ in range(2)] == ["subscribed"] * 2
+            socket.send_json({"type": "unsubscribe", "streams": ["energy"]})
+            assert socket.receive_json() == {"type": "unsubscribed", "stream": "energy"}
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ("stream=gas", "stream"),
+        ("", "stream"),
+        ("stream=energy&fields=mode", "fields"),
+        ("stream=energy&max_hz=0", "max_hz"),
+        ("stream=energy&mode=some", "mode"),
+        ("stream=energy&device_id=a%2Fb", "device_id"),
+        ("stream=energy&last_event_id=x", "last_event_id"),
+    ],
+)
+def test_events_that_cannot_be_are_a_bad_request(client: Client, query: str, parameter: str) -> None:
+    answer = client.get(f"/api/v1/feed/events?{query}")
+    assert (answer.status_code, answer.json()["parameter"]) == (400, parameter)
+
+
+def test_an_event_id_is_read_as_it_was_written() -> None:
+    positions = {"energy": {0: 17, 12: 5}, "heat_pump": {1: 2**50}}
+    assert read_event_id(write_event_id(positions)) == positions
+
+
+def test_every_message_of_the_feed_is_described(client: Client) -> None:
+    document = client.get("/api/v1/asyncapi.json").json()
+    described = document["channels"]["feed"]["messages"].keys()
+    assert described == {
+        *("subscribe", "unsubscribe", "ping"),
+        *("data", "subscribed", "unsubscribed", "positions", "gap", "error", "pong"),
+    }
+    schemas = document["components"]["schemas"]
+    for message in document["components"]["messages"].values():
+        schema = schemas[message["payload"]["$ref"].rpartition("/")[2]]
+        assert schema["properties"]["type"]["enum"] == [message["name"]]
 
 
 def test_clients_beyond_the_limit_are_told_to_come_back(closed_port: int, tmp_path: Path) -> None:
     settings = load_settings(environment(closed_port, HL_LIVE__MAX_CLIENTS="1"))
     with (
         TestClient(create_app(settings, tmp_path), base_url="http://127.0.0.1") as client,
-        client.websocket_connect("/ws/energy") as first,
+        client.websocket_connect("/api/v1/feed") as first,
     ):
+        first.send_json({"type": "ping"})
         first.receive_json()
-        with client.websocket_connect("/ws/energy") as second:
+        with client.websocket_connect("/api/v1/feed") as second:
             assert second.receive_json()["code"] == "too_many_clients"
 
 

@@ -1,28 +1,25 @@
-"""The fan-out, without sockets."""
+"""The fan-out, without sockets: who gets what, and what a slow client gets instead."""
 
-import asyncio
+import gc
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hl_live.feed import Fanout, FeedClient, Frame, decode_records
+from hl_live.feed.fanout import Fanout
+from hl_live.feed.frames import Frame, Span, decode_records
+from hl_live.feed.messages import Position
+from hl_live.feed.subscription import Subscription
 from hl_platform.adapters.kafka.feed_reader import FeedRecord
 from hl_platform.core.accounts import StageStats
 from hl_platform.core.readings import Reading, ReadingDecoder
 from hl_platform.core.settings import ReadingSettings
-from hl_platform.streams import load_streams
+from tests.unit.feed_parts import FIELDS, NOW, STREAMS, House, make_frame
 
-NOW = datetime(2026, 1, 3, 16, 0, 0, tzinfo=UTC)
-ENERGY = load_streams()["energy"]
-
-
-def frame(number: int = 0, device_id: str = "m1", late_s: float = 0.1) -> Frame:
-    at = NOW - timedelta(seconds=late_s)
-    return Frame("energy", Reading(device_id, at, (float(number), 1.0, None, None), None, NOW), str(number))
+ENERGY = STREAMS["energy"]
 
 
 def record(value: bytes, offset: int = 0, key: str | None = "m1") -> FeedRecord:
@@ -33,29 +30,20 @@ def body(**values: object) -> bytes:
     return msgspec.json.encode({"timestamp": NOW, "total_energy_kwh": 1.5, "power_kw": 2, **values})
 
 
-def decode(records: list[FeedRecord], stats: StageStats | None = None) -> list[Frame]:
+def decode(records: list[FeedRecord], stats: StageStats | None = None) -> list[Span]:
     decoders = {ENERGY.kafka_topic: (ENERGY, ReadingDecoder(ENERGY, ReadingSettings()))}
     return decode_records(decoders, records, stats or StageStats())
 
 
-def fanout(delays: list[float] | None = None, now: float = NOW.timestamp()) -> Fanout:
-    return Fanout((delays if delays is not None else []).append, lambda: now)
-
-
-def drain(client: FeedClient) -> tuple[int, list[str]]:
-    """All that waits, and the sum of the gaps."""
-    missed, texts = 0, []
-    while client.n_waiting:
-        taken = asyncio.run(client.take())
-        missed += taken.missed
-        texts += [waiting.text for waiting in taken.frames]
-    return missed, texts
+def late_frame(late_s: float) -> Frame:
+    reading = Reading("m1", NOW - timedelta(seconds=late_s), (0.0, 1.0, None, None), None, NOW)
+    return Frame(ENERGY, reading, Position(0, 0))
 
 
 def test_a_frame_is_the_documented_json() -> None:
     received = NOW + timedelta(milliseconds=20)
     [made] = decode([record(body(device_id="m1", received_at=received, voltage=230, fw="1.2"), offset=7)])
-    assert json.loads(made.text) == {
+    assert json.loads(made.frames[0].text()) == {
         "type": "data",
         "stream": "energy",
         "device_id": "m1",
@@ -68,99 +56,213 @@ def test_a_frame_is_the_documented_json() -> None:
 
 def test_a_bad_record_is_counted_and_hides_no_good_one() -> None:
     stats = StageStats()
-    frames = decode([record(body()), record(b"{"), record(body(power_kw="x")), record(body())], stats)
+    records = [
+        record(value, offset) for offset, value in enumerate([body(), b"{", body(power_kw="x"), body()])
+    ]
+    [span] = decode(records, stats)
     account = stats.snapshot()["energy"]
-    assert (len(frames), account.received, account.dropped) == (2, 4, 2)
+    assert (len(span.frames), account.received, account.dropped) == (2, 4, 2)
+    assert (span.first, span.next_offset) == (0, 4)
+
+
+def test_a_span_ends_where_records_are_missing() -> None:
+    spans = decode([record(body(), offset) for offset in (3, 4, 9)])
+    assert [(span.first, span.next_offset) for span in spans] == [(3, 5), (9, 10)]
 
 
 def test_a_client_gets_its_devices_only() -> None:
-    hub, everyone, one = fanout(), FeedClient("energy", None, 10), FeedClient("energy", ["m2"], 10)
-    hub.join(everyone)
-    hub.join(one)
-    hub.publish([frame(1, "m1"), frame(2, "m2"), frame(3, "m3")])
-    assert (drain(everyone), drain(one)) == ((0, ["1", "2", "3"]), (0, ["2"]))
+    house = House()
+    everyone, one = house.client().subscribe(), house.client().subscribe(device_id=["m2"])
+    house.publish(["m1", "m2", "m3"])
+    everyone.read()
+    one.read()
+    assert (everyone.offsets(), one.offsets()) == ([0, 1, 2], [1])
 
 
 def test_a_client_gets_its_stream_only() -> None:
-    hub, other = fanout(), FeedClient("heatpump", None, 10)
-    hub.join(other)
-    hub.publish([frame()])
-    assert other.n_waiting == 0
+    house = House()
+    other = house.client().subscribe("heatpump")
+    house.publish()
+    assert [message["type"] for message in other.read()] == ["subscribed"]
 
 
-@given(st.lists(st.one_of(st.integers(0, 9), st.none()), max_size=60), st.integers(1, 5))
-def test_a_client_gets_every_frame_or_a_count_of_what_it_missed(steps: list[int | None], room: int) -> None:
-    """Steps: publish so many frames, or (None) let the client take what waits."""
-    hub, client = fanout(), FeedClient("energy", None, room)
-    hub.join(client)
-    seen, published = 0, 0
+SELECTIONS = st.fixed_dictionaries(
+    {"streams": st.lists(st.sampled_from(sorted(STREAMS)), min_size=1, max_size=3)},
+    optional={
+        "device_id": st.lists(st.sampled_from(["m1", "m2", "m3"]), max_size=2),
+        "fields": st.lists(
+            st.sampled_from(sorted({one for names in FIELDS.values() for one in names})), max_size=3
+        ),
+        "mode": st.sampled_from(["all", "latest"]),
+        "max_hz": st.sampled_from([0.5, 10]),
+        "snapshot": st.booleans(),
+    },
+)
+PUBLISHED = st.lists(
+    st.tuples(st.sampled_from(sorted(STREAMS)), st.sampled_from(["m1", "m2", "m3"])), max_size=30
+)
+
+
+@given(st.lists(SELECTIONS, min_size=1, max_size=6), PUBLISHED, PUBLISHED)
+def test_a_client_never_gets_what_it_did_not_ask_for(
+    asked: list[dict[str, list[str]]], before: list[tuple[str, str]], after: list[tuple[str, str]]
+) -> None:
+    house = House()
+    for stream, device in before:
+        house.publish([device], stream)
+    clients = [(one, house.client(max_messages=5).ask(type="subscribe", **one)) for one in asked]
+    for stream, device in after:
+        house.publish([device], stream)
+    for one, client in clients:
+        known = {name for stream in one["streams"] for name in FIELDS[stream]}
+        if not set(one.get("fields", [])) <= known:
+            assert {message["type"] for message in client.read()} == {"error"}
+            continue
+        for message in client.read():
+            assert message["stream"] in one["streams"]
+            if message["type"] == "data":
+                assert message["device_id"] in one.get("device_id", [message["device_id"]])
+                declared = FIELDS[message["stream"]]
+                assert list(message["data"]) == [
+                    name for name in declared if name in one.get("fields", declared)
+                ]
+
+
+def test_a_message_is_encoded_once_for_each_selection_of_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[object] = []
+    encode = Frame._encode
+    monkeypatch.setattr(
+        Frame, "_encode", lambda frame, *args, **kw: encoded.append(args) or encode(frame, *args, **kw)
+    )
+    house = House()
+    clients = [house.client().subscribe(fields=fields) for fields in (None, ["power_kw"], ["voltage"]) * 20]
+    house.publish()
+    for client in clients:
+        client.read()
+    assert len(encoded) == 3
+
+
+@given(
+    st.lists(st.one_of(st.lists(st.sampled_from("abc"), max_size=9), st.none()), max_size=40),
+    st.integers(1, 5),
+)
+def test_a_client_gets_every_frame_or_a_count_of_what_it_missed(
+    steps: list[list[str] | None], room: int
+) -> None:
+    """Steps: publish for these devices, or (None) let the client read."""
+    house = House()
+    client = house.client(max_messages=room).subscribe()
+    newest: dict[str, int] = {}
+    n_published = 0
     for step in [*steps, None]:
         if step is not None:
-            hub.publish([frame(published + number) for number in range(step)])
-            published += step
-            assert client.n_waiting <= room
+            house.publish(step)
+            newest |= {device: n_published + number for number, device in enumerate(step)}
+            n_published += len(step)
+            # At most what may wait, or two of each device.
+            assert client.session.n_waiting <= max(room, 6) + 1
             continue
-        missed, texts = drain(client)
-        # The gap comes first and is exactly as long as the hole before the next frame.
-        assert texts == [str(seen + missed + number) for number in range(len(texts))]
-        seen += missed + len(texts)
-    assert seen == published
+        client.read()
+        offsets = client.offsets()
+        assert offsets == sorted(set(offsets))
+        assert len(offsets) + sum(gap["missed"] for gap in client.of("gap")) == n_published
+        # However much it missed, it has the latest of each device.
+        assert set(newest.values()) <= set(offsets)
+
+
+def test_a_gap_is_told_before_the_reading_that_follows_the_first_hole() -> None:
+    house = House()
+    client = house.client(max_messages=2).subscribe()
+    house.publish(["m1"] * 5)
+    kinds = [(message["type"], message.get("missed")) for message in client.read()[1:]]
+    assert kinds == [("gap", 4), ("data", None)]
 
 
 def test_a_slow_client_takes_nothing_from_another() -> None:
-    hub, slow, quick = fanout(), FeedClient("energy", None, 2), FeedClient("energy", None, 100)
-    hub.join(slow)
-    hub.join(quick)
-    hub.publish([frame(number) for number in range(50)])
-    assert (drain(slow), drain(quick)) == ((48, ["48", "49"]), (0, [str(number) for number in range(50)]))
+    house = House()
+    slow, quick = house.client(max_messages=2).subscribe(), house.client().subscribe()
+    for _ in range(50):
+        house.publish()
+        quick.read()
+    slow.read()
+    assert (quick.offsets(), quick.of("gap")) == (list(range(50)), [])
+    assert len(slow.offsets()) + sum(gap["missed"] for gap in slow.of("gap")) == 50
 
 
-def test_a_client_that_leaves_with_a_backlog_leaves_nothing_behind() -> None:
-    hub = fanout()
-    for _ in range(300):
-        client = FeedClient("energy", None, 10)
-        hub.join(client)
-        hub.publish([frame(), frame()])
-        hub.leave(client)
-        hub.leave(client)
-        assert client.n_waiting == 0
-    assert (hub.n_clients, hub._clients) == (0, {})
+@pytest.mark.parametrize("options", [{"mode": "latest"}, {"max_hz": 5}, {"mode": "latest", "max_hz": 5}])
+def test_the_latest_are_conflated_without_a_gap(options: dict[str, object]) -> None:
+    house = House()
+    client = house.client(max_messages=3).subscribe(**options)
+    house.publish(["m1", "m2"] * 100)
+    client.read()
+    assert (client.offsets(), client.of("gap")) == ([198, 199], [])
+
+
+def test_max_hz_holds_readings_back_until_they_are_due() -> None:
+    house = House()
+    client = house.client().subscribe(max_hz=2)
+    seen = []
+    for _ in range(40):
+        house.publish()
+        client.read()
+        seen.append(len(client.offsets()))
+        house.now += 0.1
+    # 3.9 seconds at two a second, and the first at once.
+    assert seen[-1] == 8
+    assert client.offsets()[-1] >= 35
+
+
+def test_ten_thousand_clients_that_leave_with_backlogs_leave_nothing_behind() -> None:
+    house = House()
+    for number in range(10_000):
+        client = house.client(max_messages=10)
+        client.subscribe(
+            "energy", "heatpump", device_id=[f"m{number}", "m1"], max_hz=1 if number % 3 else None
+        )
+        client.subscribe("temperature", mode="latest" if number % 2 else "all")
+        house.publish(["m1", f"m{number % 7}"])
+        client.session.close()
+        client.session.close()
+        assert client.session.n_waiting == 0
+    del client
+    gc.collect()
+    hub = house.fanout
+    assert (hub.n_joined, hub._of_all, hub._of_device) == (0, {}, {})
+    assert not any(isinstance(one, Subscription) for one in gc.get_objects())
+    assert all(frame.n_pending == 0 for frame in house.log["energy", 0])
+
+
+def shown_to(n: int, delays: list[float], clock: list[float]) -> tuple[Fanout, list[Subscription], Frame]:
+    house = House()
+    house.fanout._on_delay, house.fanout._now = delays.append, lambda: clock[0]
+    clients = [house.client().subscribe() for _ in range(n)]
+    frame = make_frame(0, at=NOW)
+    house.fanout.publish([Span("energy", 0, 0, 1, [frame])])
+    return house.fanout, [client.session._subscriptions["energy"] for client in clients], frame
 
 
 def test_the_delay_ends_with_the_last_client() -> None:
-    delays: list[float] = []
-    clock = [NOW.timestamp()]
-    hub = Fanout(delays.append, lambda: clock[0])
-    first, last = FeedClient("energy", None, 10), FeedClient("energy", None, 10)
-    hub.join(first)
-    hub.join(last)
-    shown = frame(late_s=0.0)
-    hub.publish([shown])
+    delays, clock = list[float](), [NOW.timestamp()]
+    hub, _, frame = shown_to(2, delays, clock)
     clock[0] += 0.01
-    hub.settle([shown], sent=True)
+    hub.settle([frame], sent=True)
     assert delays == []
     clock[0] += 0.02
-    hub.settle([shown], sent=True)
+    hub.settle([frame], sent=True)
     assert delays == [pytest.approx(30, abs=0.1)]
 
 
 def test_without_a_client_the_delay_ends_when_the_frame_is_ready() -> None:
-    delays: list[float] = []
-    fanout(delays, NOW.timestamp() + 0.05).publish([frame(late_s=0.0)])
+    delays = list[float]()
+    shown_to(0, delays, [NOW.timestamp() + 0.05])
     assert delays == [pytest.approx(50, abs=0.1)]
 
 
 def test_a_client_that_leaves_does_not_make_the_others_look_slow() -> None:
-    delays: list[float] = []
-    clock = [NOW.timestamp()]
-    hub = Fanout(delays.append, lambda: clock[0])
-    stays, leaves = FeedClient("energy", None, 10), FeedClient("energy", None, 10)
-    hub.join(stays)
-    hub.join(leaves)
-    shown = frame(late_s=0.0)
-    hub.publish([shown])
+    delays, clock = list[float](), [NOW.timestamp()]
+    hub, [_, leaves], frame = shown_to(2, delays, clock)
     clock[0] += 0.01
-    hub.settle([shown], sent=True)
+    hub.settle([frame], sent=True)
     clock[0] += 60
     hub.leave(leaves)
     assert delays == [pytest.approx(10, abs=0.1)]
@@ -169,5 +271,5 @@ def test_a_client_that_leaves_does_not_make_the_others_look_slow() -> None:
 @pytest.mark.parametrize(("late_s", "n_delays"), [(0.1, 1), (9.9, 1), (10.1, 0), (-0.9, 1), (-1.1, 0)])
 def test_only_live_readings_are_measured(late_s: float, n_delays: int) -> None:
     delays: list[float] = []
-    fanout(delays).publish([frame(late_s=late_s)])
+    Fanout(STREAMS, delays.append).publish([Span("energy", 0, 0, 1, [late_frame(late_s)])])
     assert len(delays) == n_delays

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hl_live.feed.frames import Frame
 from hl_live.guard import check_loopback, is_allowed_host, is_allowed_origin
 from hl_live.health import plan_kafka_check, plan_stage_check
 from hl_live.latest import LatestReadings
@@ -18,13 +19,14 @@ from hl_platform.adapters.kafka.feed_reader import FeedState
 from hl_platform.adapters.postgres.readings import LeaseRow
 from hl_platform.core.errors import BackpressureError, ConfigError, InvariantError, TransientError
 from hl_platform.core.readings import Reading
+from hl_platform.streams import load_streams
 
 NOW = datetime(2026, 1, 3, 16, 0, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
-def reading(device_id: str, at: datetime, value: float = 1.0) -> Reading:
-    return Reading(device_id, at, (value,), None, at)
+def reading(device_id: str, at: datetime, value: float = 1.0) -> Frame:
+    return Frame(load_streams()["energy"], Reading(device_id, at, (value,), None, at), None)
 
 
 # latest
@@ -41,7 +43,7 @@ def test_the_newest_reading_is_kept_whatever_the_order(steps: list[tuple[bool, i
             latest.put_stored([one])
     newest = max((second for _, second in steps), default=None)
     expected = [] if newest is None else [NOW + timedelta(seconds=newest)]
-    assert [found.timestamp for found in latest.list()] == expected
+    assert [found.reading.timestamp for found in latest.list()] == expected
 
 
 def test_a_correction_from_kafka_wins_over_what_is_stored() -> None:
@@ -49,14 +51,14 @@ def test_a_correction_from_kafka_wins_over_what_is_stored() -> None:
     latest.put_new(reading("m1", NOW, 1.0))
     latest.put_new(reading("m1", NOW, 2.0))
     latest.put_stored([reading("m1", NOW, 1.0)])
-    assert latest.list()[0].values == (2.0,)
+    assert latest.list()[0].reading.values == (2.0,)
 
 
 def test_latest_is_ordered_and_filtered_by_device() -> None:
     latest = LatestReadings()
     latest.put_stored([reading("b", NOW), reading("a", NOW), reading("c", NOW)])
-    assert [found.device_id for found in latest.list()] == ["a", "b", "c"]
-    assert [found.device_id for found in latest.list(["c", "a", "x"])] == ["a", "c"]
+    assert [found.reading.device_id for found in latest.list()] == ["a", "b", "c"]
+    assert [found.reading.device_id for found in latest.list(["c", "a", "x"])] == ["a", "c"]
 
 
 # parameters

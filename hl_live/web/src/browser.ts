@@ -26,8 +26,8 @@ export function startHome(): Home {
     clock: realClock,
     random: Math.random,
     screen,
-    openSocket(stream) {
-      const url = new URL(`/ws/${encodeURIComponent(stream)}`, location.href)
+    openSocket() {
+      const url = new URL('/api/v1/feed', location.href)
       url.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:'
       return new WebSocket(url)
     },

@@ -4,7 +4,7 @@ import { CONFIRM_WITHIN_MS, Feed, PING_AFTER_MS, PONG_WITHIN_MS, STEADY_AFTER_MS
 import { FakeClock, FakeSocket } from './testing'
 import type { Frame } from './types'
 
-const SUBSCRIBED = { type: 'subscribed', stream: 'energy' }
+const SUBSCRIBED = { type: 'subscribed', stream: 'energy', resumed: false, positions: { 0: 5 } }
 const DATA = { type: 'data', stream: 'energy', device_id: 'meter1', timestamp: '2026-01-03T16:00:00Z', data: {} }
 
 let clock: FakeClock
@@ -23,9 +23,9 @@ beforeEach(() => {
       sockets.push(new FakeSocket())
       return sockets.at(-1)!
     },
-    onFrame: (frame) => frames.push(frame),
     onState: () => {},
   })
+  feed.subscribe('energy', {}, (frame) => frames.push(frame))
   feed.start()
 })
 
@@ -89,10 +89,10 @@ describe('Feed', () => {
   it('asks after silence, and stays when it is answered', async () => {
     last().says(SUBSCRIBED)
     await clock.pass(PING_AFTER_MS)
-    expect(last().sent).toEqual(['{"type":"ping"}'])
+    expect(last().asked('ping')).toHaveLength(1)
     last().says({ type: 'pong' })
     await clock.pass(PING_AFTER_MS)
-    expect(last().sent).toHaveLength(2)
+    expect(last().asked('ping')).toHaveLength(2)
     expect(feed.state.phase).toBe('live')
   })
 
@@ -102,7 +102,7 @@ describe('Feed', () => {
       await clock.pass(1_000)
       last().says(DATA)
     }
-    expect(last().sent).toEqual([])
+    expect(last().asked('ping')).toEqual([])
   })
 
   it('leaves a connection that is dead without having been closed', async () => {
@@ -141,6 +141,48 @@ describe('Feed', () => {
     await clock.pass(60_000)
     expect(sockets).toHaveLength(1)
     expect(sockets[0]!.closed).toBe(true)
+  })
+})
+
+describe('a reconnection', () => {
+  const asked = () => last().asked('subscribe')[0]
+
+  async function reconnects(afterMs = 400): Promise<void> {
+    last().breaks()
+    await clock.pass(afterMs)
+    last().opens()
+  }
+
+  it('asks for everything since what it has', async () => {
+    last().opens()
+    expect(asked()).toEqual({ type: 'subscribe', streams: ['energy'] })
+    last().says({ ...SUBSCRIBED, positions: { 0: 5, 1: 7, 2: 9 } })
+    last().says({ ...DATA, position: { partition: 0, offset: 10 } })
+    last().says({ ...DATA, snapshot: true, position: { partition: 1, offset: 2 } })
+    last().says({ type: 'positions', stream: 'energy', positions: { 1: 8 } })
+    last().says({ type: 'gap', stream: 'energy', partition: 2, from_offset: 9, to_offset: 20, reason: 'too_far' })
+    await reconnects()
+    expect(asked()).toEqual({ type: 'subscribe', streams: ['energy'], positions: { energy: { 0: 11, 1: 8, 2: 20 } } })
+  })
+
+  it('is live when every stream is answered, also one that is refused', async () => {
+    feed.subscribe('gas', { mode: 'latest', max_hz: 2 }, (frame) => frames.push(frame))
+    last().opens()
+    expect(last().asked('subscribe')[1]).toEqual({ type: 'subscribe', streams: ['gas'], mode: 'latest', max_hz: 2 })
+    last().says(SUBSCRIBED)
+    expect(feed.state.phase).toBe('connecting')
+    last().says({ type: 'error', code: 'unknown_stream', stream: 'gas', detail: '' })
+    expect(feed.state.phase).toBe('live')
+  })
+
+  it('does not ask again for what was given up', async () => {
+    last().opens()
+    last().says(SUBSCRIBED)
+    feed.subscribe('solar', {}, () => {})
+    feed.unsubscribe('energy')
+    expect(last().asked('unsubscribe')).toEqual([{ type: 'unsubscribe', streams: ['energy'] }])
+    await reconnects()
+    expect(last().asked('subscribe')).toEqual([{ type: 'subscribe', streams: ['solar'] }])
   })
 })
 

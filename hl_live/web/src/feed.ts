@@ -1,10 +1,13 @@
-/** One stream's WebSocket: it connects, notices silence, and comes back by itself. */
+/**
+ * A client of the live feed: one WebSocket for any number of streams. It notices silence, comes back by itself, and
+ * goes on where it was, so that nothing is missed; what cannot be had any more arrives as a gap.
+ */
 
 import { Backoff } from './backoff'
 import type { Clock, Timer } from './clock'
 import type { Frame } from './types'
 
-/** A subscription that is not confirmed in this time counts as lost. */
+/** Subscriptions that are not answered in this time mean that the connection is lost. */
 export const CONFIRM_WITHIN_MS = 10_000
 /** After this much silence we ask whether the service is still there. A sleeping phone's socket is not. */
 export const PING_AFTER_MS = 15_000
@@ -20,23 +23,44 @@ export type FeedState =
   | { phase: 'stopped' }
 
 /** The part of WebSocket that is used. */
-export type Socket = Pick<WebSocket, 'onmessage' | 'onclose' | 'onerror' | 'send' | 'close'>
+export type Socket = Pick<WebSocket, 'onopen' | 'onmessage' | 'onclose' | 'onerror' | 'send' | 'close'>
+
+/** What is wanted of a stream; without anything all of it. */
+export interface Wish {
+  device_id?: string[]
+  fields?: string[]
+  mode?: 'all' | 'latest'
+  max_hz?: number
+}
 
 export interface FeedOptions {
   open: () => Socket
   clock: Clock
   random: () => number
-  onFrame: (frame: Frame) => void
   onState: (state: FeedState) => void
+  /** After a longer time without a connection it begins anew instead of going on where it was. */
+  resumeWithinMs?: number
+}
+
+type Positions = Record<string, number>
+
+interface Subscription {
+  wish: Wish
+  onFrame: (frame: Frame) => void
+  /** By Kafka partition the next offset to ask for. */
+  positions: Positions
+  answered: boolean
 }
 
 export class Feed {
   #state: FeedState = { phase: 'stopped' }
   #socket: Socket | null = null
+  #open = false
   #timer: Timer | null = null
   #heardAt = 0
-  #answered = false
+  #pongDue = false
   #liveSince = 0
+  readonly #subscriptions = new Map<string, Subscription>()
   readonly #backoff: Backoff
 
   constructor(private readonly options: FeedOptions) {
@@ -45,6 +69,17 @@ export class Feed {
 
   get state(): FeedState {
     return this.#state
+  }
+
+  /** Asks for a stream, now and after every reconnection, instead of what was asked of it before. */
+  subscribe(stream: string, wish: Wish, onFrame: (frame: Frame) => void): void {
+    const subscription = { wish, onFrame, positions: {}, answered: false }
+    this.#subscriptions.set(stream, subscription)
+    if (this.#open) this.#ask(stream, subscription)
+  }
+
+  unsubscribe(stream: string): void {
+    if (this.#subscriptions.delete(stream) && this.#open) this.#say({ type: 'unsubscribe', streams: [stream] })
   }
 
   start(): void {
@@ -77,23 +112,51 @@ export class Feed {
       return
     }
     this.#socket = socket
+    socket.onopen = () => this.#opened()
     socket.onmessage = (event) => this.#receive(event.data)
     socket.onclose = () => this.#lost()
     socket.onerror = () => this.#lost()
     this.#arm(CONFIRM_WITHIN_MS, () => this.#lost())
   }
 
+  #opened(): void {
+    this.#open = true
+    const { clock, resumeWithinMs = Infinity } = this.options
+    const stale = clock.now() - this.#heardAt > resumeWithinMs
+    for (const [stream, subscription] of this.#subscriptions) {
+      if (stale) subscription.positions = {}
+      subscription.answered = false
+      this.#ask(stream, subscription)
+    }
+  }
+
+  #ask(stream: string, { wish, positions }: Subscription): void {
+    const known = Object.keys(positions).length > 0
+    this.#say({ type: 'subscribe', streams: [stream], ...wish, ...(known && { positions: { [stream]: positions } }) })
+  }
+
   #receive(data: unknown): void {
     this.#heardAt = this.options.clock.now()
-    this.#answered = true
+    this.#pongDue = false
     const frame = parseFrame(data)
-    if (frame === null) return
-    if (frame.type === 'subscribed') {
-      this.#liveSince = this.#heardAt
-      this.#enter({ phase: 'live' })
-      this.#watch()
+    if (frame === null || frame.type === 'pong') return
+    const subscription = frame.stream === undefined ? undefined : this.#subscriptions.get(frame.stream)
+    if (subscription === undefined) return
+    noteProgress(subscription.positions, frame)
+    if (frame.type === 'subscribed' || frame.type === 'error') {
+      subscription.answered = true
+      this.#settle()
     }
-    this.options.onFrame(frame)
+    subscription.onFrame(frame)
+  }
+
+  /** Every stream has been answered: it is live. One that is refused does not keep the others waiting. */
+  #settle(): void {
+    if (this.#state.phase !== 'connecting') return
+    for (const { answered } of this.#subscriptions.values()) if (!answered) return
+    this.#liveSince = this.#heardAt
+    this.#enter({ phase: 'live' })
+    this.#watch()
   }
 
   /** One timer for any number of frames: it looks at the last one instead of being set anew by each. */
@@ -104,17 +167,23 @@ export class Feed {
   }
 
   #ping(): void {
-    this.#answered = false
+    this.#pongDue = true
+    if (!this.#say({ type: 'ping' })) return
+    this.#arm(PONG_WITHIN_MS, () => {
+      if (this.#pongDue) this.#lost()
+      else this.#watch()
+    })
+  }
+
+  /** @returns whether the connection took it. */
+  #say(message: object): boolean {
     try {
-      this.#socket?.send('{"type":"ping"}')
+      this.#socket?.send(JSON.stringify(message))
+      return true
     } catch {
       this.#lost()
-      return
+      return false
     }
-    this.#arm(PONG_WITHIN_MS, () => {
-      if (this.#answered) this.#watch()
-      else this.#lost()
-    })
   }
 
   #lost(): void {
@@ -132,9 +201,10 @@ export class Feed {
     this.#timer = null
     const socket = this.#socket
     this.#socket = null
+    this.#open = false
     if (socket === null) return
     // Late events of a socket that was given up must not disturb its successor.
-    socket.onmessage = socket.onclose = socket.onerror = null
+    socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null
     socket.close()
   }
 
@@ -146,6 +216,24 @@ export class Feed {
   #enter(state: FeedState): void {
     this.#state = state
     this.options.onState(state)
+  }
+}
+
+/** Notes how far a frame leads: what to ask for after a reconnection. */
+export function noteProgress(positions: Positions, frame: Frame): void {
+  switch (frame.type) {
+    case 'subscribed':
+      for (const partition of Object.keys(positions)) delete positions[partition]
+      Object.assign(positions, frame.positions)
+      break
+    case 'positions':
+      Object.assign(positions, frame.positions)
+      break
+    case 'data':
+      if (frame.position != null && !frame.snapshot) positions[frame.position.partition] = frame.position.offset + 1
+      break
+    case 'gap':
+      if (frame.partition !== undefined && frame.to_offset !== undefined) positions[frame.partition] = frame.to_offset
   }
 }
 
@@ -162,6 +250,8 @@ export function parseFrame(data: unknown): Frame | null {
   switch (parsed.type) {
     case 'data':
     case 'subscribed':
+    case 'unsubscribed':
+    case 'positions':
     case 'gap':
     case 'error':
     case 'pong':

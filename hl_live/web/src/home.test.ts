@@ -62,8 +62,8 @@ beforeEach(() => {
     clock,
     screen,
     random: () => 1,
-    openSocket(stream) {
-      sockets.push(new FakeSocket(stream))
+    openSocket() {
+      sockets.push(new FakeSocket())
       return sockets.at(-1)!
     },
   })
@@ -84,7 +84,7 @@ function reads(send = true, id = 'meter1'): ApiReading {
 async function connect(): Promise<void> {
   home.start()
   await settle()
-  socket().says({ type: 'subscribed', stream: 'energy' })
+  socket().confirms()
 }
 
 describe('Home', () => {
@@ -124,13 +124,50 @@ describe('Home', () => {
     house.up = true
     house.stored = house.readings.length
     await clock.pass(10_000)
-    socket().says({ type: 'subscribed', stream: 'energy' })
+    socket().confirms()
     reads()
     await screen.paint()
     house.stored += 1
     await clock.pass(10_000)
     expect(home.connection.kind).toBe('live')
     expect(times()).toEqual(house.readings.map(({ timestamp }) => Date.parse(timestamp)))
+  })
+
+  it('goes on where it was after a short loss, without asking for the past', async () => {
+    await connect()
+    for (house.stored = 0; house.stored < 2; house.stored += 1) {
+      reads()
+      await screen.paint()
+      await clock.pass(1_000)
+    }
+    await clock.pass(9_000)
+    socket().says({ type: 'positions', stream: 'energy', positions: { 0: 41 } })
+    socket().breaks()
+    const missed = [reads(false)]
+    await clock.pass(1_000)
+    missed.push(reads(false))
+    socket().opens()
+    expect(socket().asked('subscribe')).toEqual([
+      { type: 'subscribe', streams: ['energy'], positions: { energy: { 0: 41 } } },
+    ])
+    let n_asked = 0
+    house.raw = () => Promise.reject(new Error(`asked ${(n_asked += 1)} times`))
+    socket().confirms(true, { 0: 41 })
+    for (const reading of missed) socket().says({ type: 'data', stream: 'energy', ...reading })
+    await screen.paint()
+    expect(times()).toEqual(house.readings.map(({ timestamp }) => Date.parse(timestamp)))
+    expect(n_asked).toBe(0)
+    expect(home.connection.kind).toBe('live')
+  })
+
+  it('shows a snapshot at once, and does not take it for live', async () => {
+    await connect()
+    const reading = { device_id: 'meter1', timestamp: new Date(clock.now() - 60_000).toISOString(), data: { power_kw: 2 } }
+    socket().says({ type: 'data', stream: 'energy', snapshot: true, position: null, ...reading })
+    await screen.paint()
+    await clock.pass(1_000)
+    expect(meter().latest?.data).toEqual({ power_kw: 2 })
+    expect(home.delay).toBeNull()
   })
 
   it('fetches what the service says it skipped', async () => {
@@ -182,7 +219,7 @@ describe('Home', () => {
     house.up = true
     home.retryNow()
     await settle()
-    socket().says({ type: 'subscribed', stream: 'energy' })
+    socket().confirms()
     expect(home.ready).toBe(true)
     expect(home.problem).toBeNull()
     expect(home.connection.kind).toBe('live')
@@ -194,10 +231,10 @@ describe('Home', () => {
     house.declarations = [ENERGY, { ...ENERGY, name: 'solar' }]
     socket().breaks()
     await clock.pass(1_000)
-    socket().says({ type: 'subscribed', stream: 'energy' })
+    socket().confirms()
     await clock.pass(1_000)
     expect(home.streams.map(({ name }) => name)).toEqual(['energy', 'solar'])
-    expect(socket().stream).toBe('solar')
+    expect(socket().asked('subscribe').at(-1)).toEqual({ type: 'subscribe', streams: ['solar'] })
   })
 
   it('makes room for what is there by what has long been silent', async () => {
@@ -209,7 +246,7 @@ describe('Home', () => {
     // All are silent: then that is what there is to see.
     expect(home.streams[0]!.shown).toHaveLength(MAX_SHOWN)
     home.retryNow()
-    socket().says({ type: 'subscribed', stream: 'energy' })
+    socket().confirms()
     reads()
     await screen.paint()
     expect(home.streams[0]!.shown).toEqual([meter()])

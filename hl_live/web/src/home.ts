@@ -4,8 +4,8 @@ import { ApiError, type Api } from './api'
 import { Backoff } from './backoff'
 import type { Clock, Timer } from './clock'
 import { ClockOffset, DelayMeter, type DelaySummary } from './delay'
-import type { FeedState, Socket } from './feed'
-import { Stream } from './stream'
+import { Feed, type FeedState, type Socket } from './feed'
+import { Stream, WINDOW_MS } from './stream'
 import type { DataFrame, StreamDeclaration } from './types'
 
 const TICK_MS = 1_000
@@ -25,7 +25,7 @@ export interface HomeOptions {
   api: Api
   clock: Clock
   random: () => number
-  openSocket: (stream: string) => Socket
+  openSocket: () => Socket
   screen: Screen
 }
 
@@ -44,6 +44,7 @@ export class Home {
   /** Why they have not, for the reader. */
   problem: string | null = null
   delay: DelaySummary | null = null
+  readonly feed: Feed
   readonly #listeners = new Set<() => void>()
   readonly #delays = new DelayMeter()
   readonly #offset = new ClockOffset()
@@ -57,6 +58,15 @@ export class Home {
 
   constructor(private readonly options: HomeOptions) {
     this.#backoff = new Backoff(options.random)
+    const { clock, random, openSocket } = options
+    this.feed = new Feed({
+      open: openSocket,
+      clock,
+      random,
+      // What is older than the curves need not be replayed.
+      resumeWithinMs: WINDOW_MS,
+      onState: (state) => this.#onFeed(state),
+    })
   }
 
   readonly subscribe = (listener: () => void): (() => void) => {
@@ -77,13 +87,13 @@ export class Home {
 
   /** Tries again at once whatever is waiting. */
   readonly retryNow = (): void => {
-    for (const stream of this.streams) stream.feed.retryNow()
+    this.feed.retryNow()
     if (!this.ready) void this.#loadDeclarations()
   }
 
   /** The machine woke up or is on the network again: do not wait for timers to find out. */
   wake(): void {
-    for (const stream of this.streams) stream.feed.check()
+    this.feed.check()
     this.retryNow()
     this.#askFrame()
   }
@@ -94,10 +104,10 @@ export class Home {
   }
 
   get connection(): Connection {
-    const states = this.streams.map((stream) => stream.feed.state)
-    if (this.ready && states.every((state) => state.phase === 'live')) return { kind: 'live' }
+    const { state } = this.feed
+    if (this.ready && (state.phase === 'live' || this.streams.length === 0)) return { kind: 'live' }
     if (this.#lostAt === null) return { kind: 'connecting' }
-    const retries = states.flatMap((state) => (state.phase === 'waiting' ? [state.retryAt] : []))
+    const retries = state.phase === 'waiting' ? [state.retryAt] : []
     if (this.#loadAgain !== null) retries.push(this.#loadAgain.at)
     return { kind: 'lost', since: this.#lostAt, retryAt: retries.length === 0 ? null : Math.min(...retries) }
   }
@@ -141,19 +151,18 @@ export class Home {
     this.streams = next
     for (const gone of kept.values()) gone.stop()
     for (const stream of started) stream.start()
+    if (started.length > 0) this.feed.start()
   }
 
   #create(declaration: StreamDeclaration): Stream {
-    const { api, clock, random, openSocket } = this.options
+    const { api, clock } = this.options
     return new Stream(declaration, {
       api,
       clock,
-      random,
-      openSocket,
+      feed: this.feed,
       now: this.now,
       onData: (stream, frame) => this.#onData(stream, frame),
       onChange: () => this.#changed(),
-      onFeed: (_, state) => this.#onFeed(state),
       observeClock: (...sample) => this.#offset.observe(...sample),
     })
   }
@@ -163,15 +172,17 @@ export class Home {
       this.#lostAt = this.options.clock.now()
       this.#offset.forget()
     }
-    if (this.connection.kind !== 'live') return
-    // Back after a loss: a restarted service may have learnt of new streams.
-    if (this.#wasLive && this.#lostAt !== null) void this.#loadDeclarations()
-    this.#lostAt = null
-    this.#wasLive = true
+    if (this.connection.kind === 'live') {
+      // Back after a loss: a restarted service may have learnt of new streams.
+      if (this.#wasLive && this.#lostAt !== null) void this.#loadDeclarations()
+      this.#lostAt = null
+      this.#wasLive = true
+    }
+    this.#changed()
   }
 
   #onData(stream: Stream, frame: DataFrame): void {
-    this.#waiting.push({ stream, frame, seen: this.options.screen.visible() })
+    this.#waiting.push({ stream, frame, seen: this.options.screen.visible() && !frame.snapshot })
     if (this.#waiting.length >= MAX_WAITING) this.#apply()
     this.#askFrame()
   }

@@ -3,7 +3,7 @@
 import { RAW_LIMIT, type Api } from './api'
 import type { Clock, Timer } from './clock'
 import { Device, type Reading } from './device'
-import { Feed, type FeedState, type Socket } from './feed'
+import type { Feed } from './feed'
 import type { ApiReading, DataFrame, FieldDeclaration, Frame, StreamDeclaration } from './types'
 
 /** What a curve shows. */
@@ -28,20 +28,17 @@ const BY_NUMBER = new Intl.Collator('en', { numeric: true })
 export interface StreamHost {
   api: Api
   clock: Clock
-  random: () => number
-  openSocket: (stream: string) => Socket
+  feed: Feed
   /** The service's clock. */
   now: () => number
-  /** A live reading arrived; the host applies it with the next frame. */
+  /** A reading arrived; the host applies it with the next frame. */
   onData: (stream: Stream, frame: DataFrame) => void
   onChange: () => void
-  onFeed: (stream: Stream, state: FeedState) => void
   observeClock: (serviceNow: number, sentAt: number, answeredAt: number) => void
 }
 
 export class Stream {
   readonly devices = new Map<string, Device>()
-  readonly feed: Feed
   readonly curveField: FieldDeclaration | null
   /** The newest readings have been asked for and answered at least once. */
   loaded = false
@@ -66,13 +63,10 @@ export class Stream {
     private readonly host: StreamHost,
   ) {
     this.curveField = curveFieldOf(declaration)
-    this.feed = new Feed({
-      open: () => host.openSocket(declaration.name),
-      clock: host.clock,
-      random: host.random,
-      onFrame: (frame) => this.#onFrame(frame),
-      onState: (state) => this.#onState(state),
-    })
+  }
+
+  get feed(): Feed {
+    return this.host.feed
   }
 
   get name(): string {
@@ -97,24 +91,25 @@ export class Stream {
   }
 
   start(): void {
-    this.feed.start()
+    this.feed.subscribe(this.name, {}, (frame) => this.#onFrame(frame))
     this.#catchUp()
   }
 
   stop(): void {
     this.#stopped = true
     this.#again?.cancel()
-    this.feed.stop()
+    this.feed.unsubscribe(this.name)
   }
 
-  /** Takes a live reading. */
+  /** Takes a reading of the feed. */
   applyLive(frame: DataFrame): void {
     const time = Date.parse(frame.timestamp)
     if (Number.isNaN(time)) return
     this.#returned ||= !this.devices.has(frame.device_id) || this.#goneIds.has(frame.device_id)
     const device = this.#deviceOf(frame.device_id)
     device.apply({ time, data: frame.data })
-    device.seam.live(time)
+    // A snapshot's reading belongs to the past: what adjoins it is not known.
+    if (!frame.snapshot) device.seam.live(time)
   }
 
   /** After live readings were taken, any number of them: does once what they make necessary. */
@@ -135,16 +130,11 @@ export class Stream {
 
   #onFrame(frame: Frame): void {
     if (frame.type === 'data') this.host.onData(this, frame)
-    // Either way readings are missing in front of the next one.
-    if (frame.type === 'subscribed' || frame.type === 'gap') {
+    // Readings are missing in front of the next one; a feed that was resumed begins where it ended.
+    if ((frame.type === 'subscribed' && !frame.resumed) || frame.type === 'gap') {
       for (const device of this.devices.values()) device.seam.cut()
       this.#catchUp()
     }
-  }
-
-  #onState(state: FeedState): void {
-    this.host.onFeed(this, state)
-    this.host.onChange()
   }
 
   /** Begins to look at the past, now and again until it meets the live readings. */

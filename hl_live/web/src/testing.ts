@@ -40,13 +40,12 @@ export async function settle(): Promise<void> {
 }
 
 export class FakeSocket implements Socket {
+  onopen: Socket['onopen'] = null
   onmessage: Socket['onmessage'] = null
   onclose: Socket['onclose'] = null
   onerror: Socket['onerror'] = null
   readonly sent: string[] = []
   closed = false
-
-  constructor(readonly stream = '') {}
 
   send(text: string): void {
     this.sent.push(text)
@@ -54,6 +53,23 @@ export class FakeSocket implements Socket {
 
   close(): void {
     this.closed = true
+  }
+
+  /** What the client has asked of this type. */
+  asked(type: string): Record<string, unknown>[] {
+    return this.sent.map((text) => JSON.parse(text) as Record<string, unknown>).filter((said) => said.type === type)
+  }
+
+  /** The connection is made, and the service confirms every stream that is asked for. */
+  confirms(resumed = false, positions: Record<string, number> = { 0: 0 }): void {
+    if (this.asked('subscribe').length === 0) this.opens()
+    for (const { streams } of this.asked('subscribe')) {
+      for (const stream of streams as string[]) this.says({ type: 'subscribed', stream, resumed, positions })
+    }
+  }
+
+  opens(): void {
+    this.onopen?.call(this as unknown as WebSocket, {} as Event)
   }
 
   /** The service sends a frame. */

@@ -40,11 +40,28 @@ export interface DataFrame {
   device_id: string
   timestamp: string
   data: Record<string, Value>
+  /** Where it lies on Kafka; null of a reading that the database told. */
+  position?: { partition: number; offset: number } | null
+  /** It was the newest when the subscription began. */
+  snapshot?: boolean
+}
+
+export interface GapFrame {
+  type: 'gap'
+  stream: string
+  /** So many, as we were too slow; or a range of a partition: */
+  missed?: number
+  partition?: number
+  from_offset?: number
+  to_offset?: number
+  reason?: string
 }
 
 export type Frame =
   | DataFrame
-  | { type: 'subscribed'; stream: string }
-  | { type: 'gap'; stream: string; missed: number }
-  | { type: 'error'; code: string; detail: string }
+  | GapFrame
+  | { type: 'subscribed'; stream: string; resumed: boolean; positions: Record<string, number> }
+  | { type: 'unsubscribed'; stream: string }
+  | { type: 'positions'; stream: string; positions: Record<string, number> }
+  | { type: 'error'; stream?: string; code: string; detail: string }
   | { type: 'pong' }

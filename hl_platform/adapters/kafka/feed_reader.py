@@ -53,6 +53,19 @@ class FeedRecord(NamedTuple):
     kafka_time: datetime
 
 
+def feed_record(message: Message) -> FeedRecord:
+    """The record in a message that is no error."""
+    key = message.key()
+    return FeedRecord(
+        str(message.topic()),
+        int(message.partition() or 0),
+        int(message.offset() or 0),
+        None if key is None else key.decode("utf-8", "replace"),
+        message.value() or b"",
+        datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC),
+    )
+
+
 class FeedState(NamedTuple):
     """What the reader knows of itself.
 
@@ -259,15 +272,7 @@ class FeedReader:
             else:
                 log.warning("feed_read_failed", kafka_topic=kafka_topic, error=str(translate(error)))
             return None
-        key, time_ms = message.key(), message.timestamp()[1]
-        return FeedRecord(
-            kafka_topic,
-            kafka_partition,
-            int(message.offset() or 0),
-            None if key is None else key.decode("utf-8", "replace"),
-            message.value() or b"",
-            datetime.fromtimestamp(time_ms / 1000, UTC),
-        )
+        return feed_record(message)
 
     def _ends_of(self, consumer: Consumer) -> dict[Place, int]:
         """What the last answers to the reading said; costs no request."""

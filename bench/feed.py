@@ -1,0 +1,192 @@
+"""The feed's fan-out beside `websockets.broadcast()` of the same bytes: frames per second, delay, memory of a client.
+
+Needs no stack. Both servers decode the same readings and send the same texts, in turns on the same machine; the clients
+are in a process of their own and read as fast as they can. Where a server cannot keep up with the rate, hl conflates:
+then it delivers less, and says so to each client; broadcast() keeps all that waits in memory.
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import NamedTuple
+
+import psutil
+import uvloop
+from rich.table import Table
+
+from bench.asgi import HOST, START_TIMEOUT_S, Counter, memory_mb
+from bench.stack import console, percentiles
+from hl_platform.stack.net import free_port
+
+SERVERS = ("hl", "broadcast")
+SUBSCRIBE = json.dumps({"type": "subscribe", "streams": ["energy"], "snapshot": False}).encode()
+# Of so many clients every message is looked at; of the others bytes are counted.
+N_WATCHED = 5
+TIMESTAMP = re.compile(rb'"timestamp":"([^"]+)"')
+DRAIN_S = 0.5
+
+
+class Cell(NamedTuple):
+    """What one server did with one number of clients and one rate."""
+
+    delivered_per_s: float
+    share: float
+    p50_ms: float
+    p99_ms: float
+    cpu_share: float
+    kb_per_client: float
+
+
+class Load(NamedTuple):
+    """What one server is to do."""
+
+    n_clients: int
+    rate: float
+    seconds: float
+
+
+class Reader(Counter):
+    """A client; one that is watched notes the delay of each message."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.delays: list[float] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Counts, and notes when each message arrived."""
+        super().data_received(data)
+        if self.delays is not None:
+            now = time.time()
+            for found in TIMESTAMP.finditer(data):
+                self.delays.append(now - datetime.fromisoformat(found[1].decode()).timestamp())
+
+
+async def join(port: int, server: str, n_clients: int) -> list[Reader]:
+    """Clients that are subscribed, with nothing counted yet."""
+    request = (
+        f"GET /api/v1/feed HTTP/1.1\r\nHost: {HOST}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    counters = []
+    for _ in range(n_clients):
+        _, counter = await asyncio.get_running_loop().create_connection(Reader, HOST, port)
+        counters.append(counter)
+        counter.transport.write(request.encode())
+        await counter.receive(1)
+        assert counter.head.startswith(b"HTTP/1.1 101"), counter.head
+        if server == "hl":
+            n_bytes = counter.n_bytes
+            # A client's frames are masked; a mask of zeros leaves the text as it is.
+            counter.transport.write(bytes((0x81, 0x80 | len(SUBSCRIBE))) + b"\0\0\0\0" + SUBSCRIBE)
+            await counter.receive(n_bytes + 1)
+    await asyncio.sleep(0.2)
+    for counter in counters:
+        counter.n_bytes = 0
+    return counters
+
+
+async def measure(process: "subprocess.Popen[str]", port: int, server: str, load: Load) -> Cell:
+    """One cell of the table."""
+    before_mb = memory_mb(psutil.Process(process.pid))
+    readers = await join(port, server, load.n_clients)
+    kb = (memory_mb(psutil.Process(process.pid)) - before_mb) * 1000 / load.n_clients
+    watched = readers[:N_WATCHED]
+    for reader in watched:
+        reader.delays = []
+    n_published, cpu_s = await asyncio.to_thread(_publish, process, load)
+    await asyncio.sleep(DRAIN_S)
+    for reader in readers:
+        reader.transport.close()
+    await asyncio.sleep(0.2)
+    delays = [delay for reader in watched for delay in reader.delays or ()]
+    # All messages have the same size, but for few gaps.
+    size = sum(reader.n_bytes for reader in watched) / len(delays)
+    n_delivered = sum(reader.n_bytes for reader in readers) / size
+    p50, p99, _ = percentiles(delays)
+    share = n_delivered / (n_published * load.n_clients)
+    return Cell(n_delivered / load.seconds, share, p50 * 1000, p99 * 1000, cpu_s / load.seconds, kb)
+
+
+def _publish(process: "subprocess.Popen[str]", load: Load) -> tuple[int, float]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{load.rate} {load.seconds}\n")
+    process.stdin.flush()
+    n_published, cpu_s = process.stdout.readline().split()
+    return int(n_published), float(cpu_s)
+
+
+@contextmanager
+def serving(server: str) -> Iterator[tuple["subprocess.Popen[str]", int]]:
+    """A server in its own process, and its port."""
+    port = free_port()
+    command = [sys.executable, "-m", "bench.feed_app", server, str(port)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        until = time.monotonic() + START_TIMEOUT_S
+        while not _listens(port):
+            assert process.poll() is None, f"{server} ended"
+            assert time.monotonic() < until, f"{server} did not start"
+            time.sleep(0.05)
+        yield process, port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _listens(port: int) -> bool:
+    return any(
+        one.laddr.port == port and one.status == psutil.CONN_LISTEN for one in psutil.net_connections("tcp4")
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `python -m bench feed` takes."""
+    parser.add_argument("--clients", default="10,100,500", help="numbers of clients, with commas between")
+    parser.add_argument("--rates", default="10,100", help="readings per second, with commas between")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Measures and prints; always 0: there is no wrong result."""
+    table = Table(title=f"readings of {arguments.seconds:g} s to clients that read at once")
+    heads = (
+        "clients",
+        "readings/s",
+        "server",
+        "frames/s",
+        "delivered",
+        "p50 ms",
+        "p99 ms",
+        "CPU",
+        "KB/client",
+    )
+    for head in heads:
+        table.add_column(head, justify="left" if head == "server" else "right")
+    for n_clients in (int(text) for text in arguments.clients.split(",")):
+        for rate in (float(text) for text in arguments.rates.split(",")):
+            load = Load(n_clients, rate, arguments.seconds)
+            for server in SERVERS:
+                with serving(server) as (process, port):
+                    cell = uvloop.run(measure(process, port, server, load))
+                table.add_row(str(n_clients), f"{rate:g}", server, *_figures(cell))
+    console().print(table)
+    return 0
+
+
+def _figures(cell: Cell) -> list[str]:
+    return [
+        f"{cell.delivered_per_s:,.0f}",
+        f"{cell.share:.1%}",
+        f"{cell.p50_ms:.1f}",
+        f"{cell.p99_ms:.1f}",
+        f"{cell.cpu_share:.0%}",
+        f"{cell.kb_per_client:.0f}",
+    ]
