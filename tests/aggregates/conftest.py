@@ -10,6 +10,7 @@ from hl_platform.core.streams import Stream, parse_stream
 from hl_platform.stack.postgres import EmbeddedPostgres
 from hl_platform.streams import load_streams
 from tests.aggregates.house import House
+from tests.aggregates.kept_api import Api, empty, fill
 from tests.servers import temporary_database
 
 # Every kind of field that the built-in streams lack.
@@ -98,3 +99,18 @@ def house(shared_house: House) -> Iterator[House]:
 @pytest.fixture
 def device() -> str:
     return f"device-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="module")
+def shared_api(shared_house: House) -> Iterator[Api]:
+    with Api(shared_house) as api:
+        yield api
+
+
+@pytest.fixture
+def api(shared_api: Api) -> Api:
+    """With some days of two meters, materialized. What it keeps of the test before is of no use any more."""
+    empty(shared_api.house)
+    fill(shared_api.house)
+    shared_api.parts.n_found = 0
+    return shared_api

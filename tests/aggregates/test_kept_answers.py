@@ -3,164 +3,19 @@
 import csv
 import io
 import json
-import os
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from itertools import count
-from random import Random
-from typing import Any, Self
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
-from litestar.testing import TestClient
 
 from dbt_like_sql.engine.refresh import Bucket, Refresher
-from hl_live.app import create_app
-from hl_live.chunks import Key, Part, PartCache
-from hl_platform.adapters.postgres.bucket_prints import Print
 from hl_platform.adapters.postgres.database import BULK, SqlDatabase
 from hl_platform.adapters.postgres.migrate import migrate
-from hl_platform.core.settings import load_settings
 from tests.aggregates.house import VERSION, House, evenly
+from tests.aggregates.kept_api import DAY, HOUR, N_DAYS, ZONE, Api, CountedCache, fill, late
 from tests.servers import Database
-
-ZONE = "Europe/Berlin"
-HOUR = timedelta(hours=1)
-# Closed, and still young enough to be computed from readings.
-DAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=20)
-N_DAYS = 5
-_numbers = count(1)
-
-
-class CountedCache(PartCache):
-    """Says how many parts were found."""
-
-    n_found = 0
-
-    def get(self, key: Key, wanted: Print) -> Part | None:
-        found = super().get(key, wanted)
-        self.n_found += found is not None
-        return found
-
-
-class Api:
-    """Two live services of one household: one keeps what it answers, the other reads everything.
-
-    Args:
-        house: its database.
-        parts: where the first keeps it.
-        more: further settings.
-    """
-
-    def __init__(self, house: House, parts: CountedCache | None = None, **more: str) -> None:
-        self.house = house
-        self.parts = CountedCache() if parts is None else parts
-        self._nobody = socket.socket()
-        # Bound and not listening: there is no Kafka.
-        self._nobody.bind(("127.0.0.1", 0))
-        self.kept, self.plain = (
-            self._client(house, parts, name, more)
-            for parts, name in ((self.parts, "kept"), (PartCache(0), "plain"))
-        )
-
-    def _client(self, house: House, parts: PartCache, name: str, more: dict[str, str]) -> TestClient[Any]:
-        env = {
-            "HL_DATABASE__URL": house.url,
-            "HL_KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{self._nobody.getsockname()[1]}",
-            "HL_TIMEZONE": house.timezone,
-            "HL_LIVE__INSTANCE": f"{name}{next(_numbers)}",
-            **more,
-        }
-        return TestClient(create_app(load_settings(env), parts=parts), base_url="http://127.0.0.1")
-
-    def __enter__(self) -> Self:
-        self.kept.__enter__()
-        self.plain.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.plain.__exit__()
-        self.kept.__exit__()
-        self._nobody.close()
-
-    def ask(self, level: str = "hourly", headers: dict[str, str] | None = None, **params: Any) -> Any:  # noqa: ANN401
-        """The answer of the one that keeps."""
-        params = {"start": DAY.isoformat(), "end": (DAY + timedelta(days=N_DAYS)).isoformat(), **params}
-        return self.kept.get(f"/api/v1/energy/{level}", params=params, headers=headers)
-
-    def differences(self, level: str = "hourly", **params: Any) -> list[str]:  # noqa: ANN401
-        """What it says otherwise, asked twice, than the one that reads, and than the view."""
-        params = {
-            "start": DAY.isoformat(),
-            "end": (DAY + timedelta(days=N_DAYS)).isoformat(),
-            "device_id": ["meter1"],
-            **params,
-        }
-        first, again = (self.ask(level, **params) for _ in range(2))
-        wanted = self.plain.get(f"/api/v1/energy/{level}", params=params)
-        said = [] if first.is_success else [first.text]
-        if first.content != wanted.content:
-            said.append("asked first, it is another answer than without memory")
-        if again.content != first.content:
-            said.append("asked again, it is another answer")
-        if "limit" not in params and params.get("fill") != "true":
-            said += self._unlike_view(level, params, first.json()["buckets"])
-        return said
-
-    def _unlike_view(self, level: str, params: dict[str, Any], buckets: list[dict[str, Any]]) -> list[str]:
-        query = (
-            "select device_id, bucket, n_readings, consumption_kwh from public.energy_" + level + " "
-            "where device_id = any(%s) and bucket >= %s and bucket < %s order by device_id, bucket"
-        )
-        wanted = self.house.execute(query, params["device_id"], params["start"], params["end"])
-        found = [
-            (
-                one["device_id"],
-                datetime.fromisoformat(one["start"]),
-                one["n_readings"],
-                one["consumption_kwh"],
-            )
-            for one in buckets
-        ]
-        return [] if found == wanted else [f"the view says otherwise: {set(found) ^ set(wanted)}"]
-
-
-@pytest.fixture(scope="module")
-def shared_api(shared_house: House) -> Iterator[Api]:
-    with Api(shared_house) as api:
-        yield api
-
-
-@pytest.fixture
-def api(shared_api: Api) -> Api:
-    """With some days of two meters, materialized. What it keeps of the test before is of no use any more."""
-    empty(shared_api.house)
-    fill(shared_api.house)
-    shared_api.parts.n_found = 0
-    return shared_api
-
-
-def empty(house: House) -> None:
-    for table in ("public.energy_readings", "hl.counter_events", "hl.dirty"):
-        house.execute(f"truncate {table}")
-    for level in ("hourly", "daily", "monthly", "yearly"):
-        house.execute(f"truncate materialized.energy_{level}")
-
-
-def fill(house: House) -> None:
-    times = [DAY + timedelta(minutes=40 * i) for i in range(N_DAYS * 36)]
-    for device in ("meter1", "meter2"):
-        house.writer("energy").write(device, evenly(times))
-    house.drain()
-
-
-def late(house: House, at: datetime, kwh: float, device: str = "meter1") -> None:
-    house.writer("energy").write(device, evenly([at], first=kwh))
 
 
 def test_an_answer_from_memory_is_the_one_that_was_read(api: Api) -> None:
@@ -430,97 +285,6 @@ def test_a_reader_who_may_read_the_views_only_gets_every_answer(
             assert api.differences() == []
             assert api.differences(fill="true") == []
             assert len(api.parts) == 0
-
-
-few = settings(
-    max_examples=int(os.environ.get("EXAMPLES", "15")),
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    phases=[Phase.generate],
-    print_blob=False,
-)
-MINUTES = st.integers(0, N_DAYS * 24 * 60 - 1)
-WRITES = st.tuples(st.just("write"), st.sampled_from(["meter1", "meter2"]), MINUTES, st.floats(90, 400))
-DELETES = st.tuples(st.just("delete"), st.sampled_from(["meter1", "meter2"]), MINUTES)
-REFRESHES = st.tuples(
-    st.just("refresh"), st.sampled_from(["energy_hourly", "energy_daily"]), st.integers(1, 60)
-)
-ASKS = st.tuples(
-    st.just("ask"),
-    MINUTES,
-    st.integers(1, N_DAYS * 24 * 60),
-    st.lists(st.sampled_from(["meter1", "meter2", "meter3"]), min_size=1, max_size=3),
-    st.booleans(),
-    st.sampled_from([None, 125, 150]),
-)
-
-
-def happens(api: Api, what: tuple[Any, ...]) -> list[str]:
-    """Lets one thing happen; returns what an answer says otherwise than it should."""
-    match what:
-        case "write", device, minute, kwh:
-            late(api.house, DAY + timedelta(minutes=minute), kwh, device)
-        case "delete", device, minute:
-            query = "delete from energy_readings where device_id = %s and timestamp >= %s and timestamp < %s"
-            at = DAY + timedelta(minutes=minute)
-            api.house.execute(query, device, at, at + timedelta(hours=3))
-        case "refresh", model, limit:
-            api.house.refresh(model, limit)
-        case "ask", minute, length, devices, fill, limit:
-            start = DAY + timedelta(minutes=minute)
-            asked = {"start": start.isoformat(), "end": (start + timedelta(minutes=length)).isoformat()}
-            asked |= {"device_id": devices, "fill": json.dumps(fill)}
-            days = (DAY - timedelta(days=60)).isoformat()
-            return api.differences(**asked, **({"limit": limit} if limit else {})) + api.differences(
-                "daily", start=days, device_id=devices, fill=json.dumps(fill)
-            )
-    return []
-
-
-def test_answers_from_memory_are_right_whatever_happens(api: Api) -> None:
-    @seed(1)
-    @few
-    @given(things=st.lists(st.one_of(WRITES, DELETES, REFRESHES, ASKS, ASKS), max_size=25))
-    def check(things: list[tuple[Any, ...]]) -> None:
-        for what in things:
-            assert happens(api, what) == []
-        assert api.differences(device_id=["meter1", "meter2"]) == []
-
-    check()
-    assert api.parts.n_found > 0
-
-
-@contextmanager
-def busy(house: House) -> Iterator[None]:
-    """Somebody writes and refreshes all the time."""
-    over = threading.Event()
-
-    def work() -> None:
-        random = Random(1)
-        with closing(House(house.url, house.streams, house.timezone)) as other:
-            while not over.is_set():
-                late(
-                    other, DAY + timedelta(minutes=random.randrange(N_DAYS * 1440)), random.uniform(100, 400)
-                )
-                other.refresh("energy_hourly")
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-def test_what_was_kept_while_others_wrote_is_right_afterwards(api: Api) -> None:
-    with busy(api.house):
-        for _ in range(60):
-            api.ask(device_id="meter1").raise_for_status()
-    assert api.differences() == []
-    api.house.drain()
-    assert api.differences() == []
 
 
 def test_filled_buckets_of_a_day_that_has_none_come_from_memory(api: Api) -> None:
