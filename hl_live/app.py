@@ -6,8 +6,11 @@ from pathlib import Path
 
 from litestar import Litestar
 
+from hl_live.auth.access import Access
+from hl_live.auth.configured import check_configured
+from hl_live.auth.gate import Gate
 from hl_live.chunks import PartCache
-from hl_live.guard import MAX_REQUEST_BYTES, add_security_headers, check_host, check_loopback
+from hl_live.guard import MAX_REQUEST_BYTES, add_security_headers, cors_of
 from hl_live.problems import answer_problem
 from hl_live.routes.asyncapi import asyncapi_route
 from hl_live.routes.dead_letters import dead_letters_route
@@ -17,6 +20,7 @@ from hl_live.routes.feed_events import feed_events_route
 from hl_live.routes.page import DIST, page_routes
 from hl_live.routes.readings import readings_router
 from hl_live.routes.system import system_routes
+from hl_live.routes.ticket import ticket_route
 from hl_live.service import LiveService
 from hl_platform.core.settings import Settings
 from hl_platform.streams import load_streams
@@ -31,32 +35,38 @@ def create_app(settings: Settings, page_folder: Path = DIST, parts: PartCache | 
         parts: where parts of answers are kept; one of the usual size unless given.
 
     Raises:
-        ConfigError: an address is missing or a declaration is wrong, or the service would listen to others.
+        ConfigError: an address is missing or a declaration is wrong, or others could reach the service
+            without a token.
     """
-    check_loopback(settings.live.host)
+    check_configured(settings)
+    gate = Gate(settings)
     parts = PartCache() if parts is None else parts
     live = LiveService(settings, load_streams(settings.streams_dir), parts)
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
+        await gate.start()
         await live.start()
         try:
             yield
         finally:
             await live.stop()
+            await gate.stop()
 
     return Litestar(
         route_handlers=[
             readings_router(live),
             *system_routes(live),
             dead_letters_route(live),
+            ticket_route(gate),
             *feed_routes(live),
             feed_events_route(live),
             asyncapi_route(),
             *page_routes(page_folder),
         ],
         lifespan=[lifespan],
-        before_request=check_host,
+        middleware=[lambda app: Access(app, gate)],
+        cors_config=cors_of(settings.live),
         before_send=[add_security_headers],
         exception_handlers={Exception: answer_problem},
         openapi_config=openapi_config(),

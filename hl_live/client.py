@@ -18,7 +18,7 @@ from typing import Self
 import msgspec
 import structlog
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import InvalidStatus, WebSocketException
 
 from hl_live.feed.messages import (
     Answer,
@@ -43,8 +43,10 @@ FIRST_WAIT_S = 0.4
 MAX_WAIT_S = 8.0
 # Silence for so long is asked about, and is an end when there is no answer.
 PING_S = 15.0
+# Statuses that only another token, or another name of the service, would change.
+REFUSED = (401, 403)
 # Answers that say that it is no use to ask again.
-FOR_GOOD = ("unknown_stream", "bad_parameter", "bad_message")
+FOR_GOOD = ("unknown_stream", "bad_parameter", "bad_message", "forbidden")
 
 _decoder: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
 
@@ -73,6 +75,7 @@ class FeedClient:
         mode: `all`, or the `latest` of each device.
         max_hz: readings a second of each device at most.
         positions: by stream and Kafka partition, where an earlier client ended (its `positions`).
+        token: where the service asks for one.
 
     Raises:
         FeedRefusedError: while it is read; what was asked for cannot be.
@@ -91,9 +94,11 @@ class FeedClient:
         mode: Mode = "all",
         max_hz: float | None = None,
         positions: Mapping[str, Mapping[int, int]] | None = None,
+        token: str | None = None,
     ) -> None:
         scheme, _, rest = url.rstrip("/").partition("://")
         self._url = f"{'wss' if scheme in ('https', 'wss') else 'ws'}://{rest}/api/v1/feed"
+        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._streams = list(streams)
         self._device_id = None if device_id is None else list(device_id)
         self._fields = None if fields is None else list(fields)
@@ -121,12 +126,18 @@ class FeedClient:
             began = asyncio.get_running_loop().time()
             try:
                 async with connect(
-                    self._url, compression=None, ping_interval=PING_S, ping_timeout=PING_S
+                    self._url,
+                    additional_headers=self._headers,
+                    compression=None,
+                    ping_interval=PING_S,
+                    ping_timeout=PING_S,
                 ) as connection:
                     self.n_connections += 1
                     async for message in self._listen(connection):
                         yield message
             except (OSError, WebSocketException) as exc:
+                if isinstance(exc, InvalidStatus) and exc.response.status_code in REFUSED:
+                    raise FeedRefusedError("refused", f"status {exc.response.status_code}") from exc
                 log.info("feed_client_lost", url=self._url, error=str(exc))
             if asyncio.get_running_loop().time() - began >= STEADY_S:
                 self._backoff.reset()

@@ -3,7 +3,10 @@
 | error | status |
 |---|---|
 | BadParameterError | 400, with `parameter`, `value` and `allowed` |
+| UnauthorizedError | 401 with WWW-Authenticate |
+| ForbiddenError | 403, with `scope` |
 | UnknownStreamError, no such route | 404 |
+| TooManyError | 429 with Retry-After |
 | TransientError, BackpressureError | 503 with Retry-After |
 | Litestar's own | its status |
 | any other | 500, without details; they are in the log |
@@ -20,7 +23,10 @@ from litestar.exceptions import HTTPException
 from litestar.openapi import ResponseSpec
 from litestar.status_codes import (
     HTTP_400_BAD_REQUEST,
+    HTTP_401_UNAUTHORIZED,
+    HTTP_403_FORBIDDEN,
     HTTP_404_NOT_FOUND,
+    HTTP_429_TOO_MANY_REQUESTS,
     HTTP_500_INTERNAL_SERVER_ERROR,
     HTTP_503_SERVICE_UNAVAILABLE,
 )
@@ -35,10 +41,13 @@ RETRY_AFTER_S = 2.0
 
 TITLES = {
     HTTP_400_BAD_REQUEST: "Bad request",
+    HTTP_401_UNAUTHORIZED: "Unauthorized",
+    HTTP_403_FORBIDDEN: "Forbidden",
     HTTP_404_NOT_FOUND: "Not found",
     405: "Method not allowed",
     413: "Request too large",
     421: "Misdirected request",
+    HTTP_429_TOO_MANY_REQUESTS: "Too many requests",
     HTTP_500_INTERNAL_SERVER_ERROR: "Internal error",
     HTTP_503_SERVICE_UNAVAILABLE: "Temporarily unavailable",
 }
@@ -51,6 +60,7 @@ class Problem(msgspec.Struct, omit_defaults=True, frozen=True, kw_only=True):
         type: names the kind of problem; `about:blank` where the status says it all.
         detail: what is wrong with this request, for a person.
         parameter, value, allowed: of a bad parameter, its name, what was given and what may be.
+        scope: what the token lacks.
     """
 
     type: str
@@ -60,11 +70,16 @@ class Problem(msgspec.Struct, omit_defaults=True, frozen=True, kw_only=True):
     parameter: str | None = None
     value: str | None = None
     allowed: str | None = None
+    scope: str | None = None
 
 
 PROBLEMS: Mapping[int, ResponseSpec] = {
     400: ResponseSpec(
         Problem, generate_examples=False, description="A parameter is not allowed", media_type=PROBLEM_JSON
+    ),
+    401: ResponseSpec(Problem, generate_examples=False, description="No token", media_type=PROBLEM_JSON),
+    403: ResponseSpec(
+        Problem, generate_examples=False, description="The token lacks a scope", media_type=PROBLEM_JSON
     ),
     503: ResponseSpec(
         Problem, generate_examples=False, description="The database is away", media_type=PROBLEM_JSON
@@ -96,6 +111,45 @@ class UnknownStreamError(HlError):
         super().__init__(f"There is no stream {stream!r:.100}. Streams: {', '.join(known)}.")
 
 
+class UnauthorizedError(HlError):
+    """A request shows nothing that opens anything.
+
+    Args:
+        detail: what to do.
+        wrong: whether something was shown, which is wrong or over.
+    """
+
+    def __init__(self, detail: str, *, wrong: bool = False) -> None:
+        super().__init__(detail)
+        self.wrong = wrong
+
+
+class ForbiddenError(HlError):
+    """The client is known, and may not read this.
+
+    Args:
+        scope: what it would need.
+        detail: what it may not do; a sentence about the scope unless given.
+    """
+
+    def __init__(self, scope: str, detail: str | None = None) -> None:
+        super().__init__(detail or f"This needs the scope {scope}, which the token does not have.")
+        self.scope = scope
+
+
+class TooManyError(HlError):
+    """The client's address has too much of something.
+
+    Args:
+        detail: of what.
+        retry_after_s: seconds to wait before the next try.
+    """
+
+    def __init__(self, detail: str, retry_after_s: float) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
 def problem_of(error: Exception) -> tuple[Problem, dict[str, str]]:
     """The answer to an error, and its extra headers."""
     match error:
@@ -108,6 +162,8 @@ def problem_of(error: Exception) -> tuple[Problem, dict[str, str]]:
                 value=error.value,
                 allowed=error.allowed,
             ), {}
+        case UnauthorizedError() | ForbiddenError() | TooManyError():
+            return _refusal(error)
         case UnknownStreamError():
             return _problem(HTTP_404_NOT_FOUND, str(error), kind="unknown-stream"), {}
         case TransientError():
@@ -123,6 +179,19 @@ def problem_of(error: Exception) -> tuple[Problem, dict[str, str]]:
             return _problem(error.status_code, error.detail or TITLES.get(error.status_code, "")), {}
         case _:
             return _problem(HTTP_500_INTERNAL_SERVER_ERROR, "Something failed; the log says what."), {}
+
+
+def _refusal(error: UnauthorizedError | ForbiddenError | TooManyError) -> tuple[Problem, dict[str, str]]:
+    match error:
+        case UnauthorizedError():
+            challenge = 'Bearer realm="hl"' + (', error="invalid_token"' if error.wrong else "")
+            problem = _problem(HTTP_401_UNAUTHORIZED, str(error), kind="unauthorized")
+            return problem, {"WWW-Authenticate": challenge}
+        case ForbiddenError():
+            return _problem(HTTP_403_FORBIDDEN, str(error), kind="forbidden", scope=error.scope), {}
+        case TooManyError():
+            problem = _problem(HTTP_429_TOO_MANY_REQUESTS, str(error), kind="too-many")
+            return problem, {"Retry-After": str(math.ceil(error.retry_after_s))}
 
 
 def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:

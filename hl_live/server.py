@@ -9,6 +9,7 @@ import uvicorn
 import uvloop
 from litestar import Litestar
 
+from hl_live.guard import listed
 from hl_live.routes.feed import MAX_INPUT_BYTES
 from hl_live.write_guard import guarded_protocols
 from hl_platform.core.settings import LiveSettings
@@ -34,6 +35,7 @@ def serve(app: Litestar, live: LiveSettings) -> None:
         timeout_graceful_shutdown=GRACE_S,  # type: ignore[arg-type] # handed to asyncio, which takes fractions
         access_log=False,
         log_config=None,
+        forwarded_allow_ips=listed(live.trusted_proxies) or "127.0.0.1,::1",
         server_header=False,
     )
     uvloop.run(_Server(config).serve())

@@ -26,6 +26,7 @@ from hl_platform.adapters.archive_reader import ArchiveReader
 from hl_platform.adapters.directories import archive_directory
 from hl_platform.adapters.kafka.feed_reader import FeedReader, FeedRecord
 from hl_platform.adapters.postgres.readings import ReadingQueries
+from hl_platform.core.access import EVERYTHING, Grant
 from hl_platform.core.accounts import StageStats
 from hl_platform.core.backoff import Backoff
 from hl_platform.core.errors import HlError
@@ -128,11 +129,11 @@ class LiveService:
         """How many readings clients were too slow for, since the start."""
         return self.fanout.n_missed + sum(session.n_missed for session in self._sessions)
 
-    def open_session(self) -> Session | None:
+    def open_session(self, grant: Grant = EVERYTHING) -> Session | None:
         """A place for one more client of the feed; None when all are taken."""
         if len(self._sessions) >= self.settings.live.max_clients:
             return None
-        session = Session(self.streams, self.fanout, self._past, self._limits, time.monotonic)
+        session = Session(self.streams, self.fanout, self._past, self._limits, time.monotonic, grant=grant)
         self._sessions.add(session)
         return session
 

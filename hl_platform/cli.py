@@ -24,6 +24,7 @@ COMMANDS = {
     "stream": "hl_platform.stack.stream",
     "import": "hl_platform.stack.importing",
     "tariff": "hl_platform.stack.tariffs",
+    "token": "hl_platform.stack.tokens",
     "psql": "hl_platform.stack.database",
     "grafana": "hl_platform.stack.grafana.command",
     "simulate": "hl_platform.simulator.command",

@@ -20,7 +20,9 @@ Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Partition = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Name = Annotated[str, Meta(min_length=1, max_length=100)]
 DeviceId = Annotated[str, Meta(min_length=1, max_length=MAX_DEVICE_ID_CHARS)]
-ErrorCode = Literal["unknown_stream", "bad_parameter", "bad_message", "too_many_clients", "not_subscribed"]
+ErrorCode = Literal[
+    "unknown_stream", "bad_parameter", "bad_message", "too_many_clients", "not_subscribed", "forbidden"
+]
 GapReason = Literal["retention", "replaced", "too_far", "skipped"]
 
 

@@ -22,6 +22,7 @@ from hl_live.feed.messages import (
 from hl_live.feed.past import Past
 from hl_live.feed.resume import Resume
 from hl_live.feed.subscription import Choice, Outgoing, Subscription
+from hl_platform.core.access import EVERYTHING, Grant, stream_scope
 from hl_platform.core.readings import DEVICE_ID
 from hl_platform.core.streams import Stream
 
@@ -59,6 +60,7 @@ class Session:
         fanout, past: where readings come from.
         limits: of this client.
         clock: steady seconds.
+        grant: what the client may read.
 
     Guarantee: an answer comes before all that follows from it: `subscribed` before the stream's first message,
     `unsubscribed` after its last one. A client that does not read costs a bounded amount of memory.
@@ -71,12 +73,15 @@ class Session:
         past: Past,
         limits: Limits,
         clock: Callable[[], float],
+        *,
+        grant: Grant = EVERYTHING,
     ) -> None:
         self._streams = streams
         self._fanout = fanout
         self._past = past
         self._limits = limits
         self._clock = clock
+        self._grant = grant
         self._answers: deque[str] = deque()
         self._subscriptions: dict[str, Subscription] = {}
         self._resumes: dict[str, tuple[Resume, asyncio.Task[None]]] = {}
@@ -120,9 +125,9 @@ class Session:
         """Begins subscriptions: all of the request's, or none.
 
         Raises:
-            BadRequestError: a stream, field or device cannot be.
+            BadRequestError: a stream, field or device cannot be, or may not be read.
         """
-        for choice in plan_choices(request, self._streams):
+        for choice in plan_choices(plan_granted(request, self._grant), self._streams):
             self._end(choice.stream.name)
             positions = (request.positions or {}).get(choice.stream.name)
             self._begin(choice, positions, request)
@@ -222,6 +227,26 @@ class Session:
         if len(self._answers) >= MAX_ANSWERS:
             self._room.clear()
         self._ready.set()
+
+
+def plan_granted(request: Subscribe, grant: Grant) -> Subscribe:
+    """What a request asks for, for the devices only that the client may see.
+
+    Raises:
+        BadRequestError: it names a stream or a device that the client may not read.
+    """
+    asked = frozenset(request.device_id) if request.device_id is not None else None
+    for name in request.streams:
+        seen = grant.devices(name)
+        if not grant.may_read(name):
+            detail = f"This needs the scope {stream_scope(name):.100}, which the token does not have."
+            raise BadRequestError(ErrorMessage("forbidden", detail, name))
+        if seen is not None and asked is not None and not asked <= seen:
+            detail = f"The scope {stream_scope(name):.100} of this token covers other devices only."
+            raise BadRequestError(ErrorMessage("forbidden", detail, name))
+    if grant.device_ids is None or asked is not None:
+        return request
+    return msgspec.structs.replace(request, device_id=sorted(grant.device_ids))
 
 
 def plan_choices(request: Subscribe, streams: Mapping[str, Stream]) -> list[Choice]:

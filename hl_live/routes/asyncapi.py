@@ -6,6 +6,7 @@ import msgspec
 from litestar import Request, get
 from litestar.handlers import HTTPRouteHandler
 
+from hl_live.auth.access import ANY
 from hl_live.feed.messages import Answer
 from hl_live.feed.messages import Request as FeedRequest
 from hl_live.params import operation_of, read_params
@@ -22,6 +23,7 @@ def asyncapi_route() -> HTTPRouteHandler:
         tags=["feed"],
         operation_class=operation_of(()),
         summary="The feed's messages (AsyncAPI 3)",
+        opt={"access": ANY},
     )
     async def asyncapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
         read_params(request.query_params.dict(), ())

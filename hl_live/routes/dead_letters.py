@@ -19,6 +19,7 @@ from hl_live.params import (
 from hl_live.problems import PROBLEMS, BadParameterError
 from hl_live.schemas import DeadLettersAnswer
 from hl_live.service import LiveService
+from hl_platform.core.access import READ_PIPELINE
 from hl_platform.core.dead_letter_index import OPEN_STATES, STATES, Selection
 from hl_platform.core.readings import MAX_DEVICE_ID_CHARS
 
@@ -104,6 +105,7 @@ def dead_letters_route(live: LiveService) -> HTTPRouteHandler:
         summary="What was rejected, and what became of it; newest first",
         operation_class=operation_of(PARAMS),
         responses=PROBLEMS,
+        opt={"access": READ_PIPELINE, "devices": "one"},
     )
     async def dead_letters(request: Request[Any, Any, Any]) -> DeadLettersAnswer:
         query = read_params(request.query_params.dict(), PARAMS)

@@ -11,6 +11,7 @@ from typing import Any
 from litestar import Request, Response, Router, get
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
 from litestar.params import FromPath
 
 from hl_platform import __version__
@@ -43,6 +44,14 @@ def openapi_config() -> OpenAPIConfig:
         description="Readings of the house: the newest, the past, and by the hour. "
         "Times are ISO 8601 with offset, ranges are half-open. Errors are problem details (RFC 9457).",
         path="/docs",
+        components=Components(
+            security_schemes={
+                "token": SecurityScheme(
+                    type="http", scheme="bearer", description="Of `hl token create`; not needed on loopback."
+                ),
+            }
+        ),
+        security=[{"token": []}],
         render_plugins=[DocsPage(path="/"), JsonRenderPlugin(path="/openapi.json")],
     )
 

@@ -4,19 +4,16 @@ import asyncio
 import contextlib
 from typing import Any, Literal
 
-import structlog
 from litestar import WebSocket, websocket
 from litestar.handlers import WebsocketRouteHandler
 from litestar.params import FromPath
 
+from hl_live.auth.access import FEED, grant_of
 from hl_live.feed.messages import ErrorMessage, Subscribe, encode_message
 from hl_live.feed.session import BadRequestError, Session
-from hl_live.guard import is_allowed_host, is_allowed_origin
 from hl_live.params import DEVICES, read_params
 from hl_live.problems import BadParameterError
 from hl_live.service import LiveService
-
-log = structlog.get_logger()
 
 Socket = WebSocket[Any, Any, Any]
 
@@ -24,7 +21,12 @@ Socket = WebSocket[Any, Any, Any]
 MAX_INPUT_BYTES = 65_536
 # RFC 6455 section 7.4.1, and 4000 to 4999 for our own, after the HTTP status of the same meaning.
 CLOSE_UNSUPPORTED, CLOSE_TRY_LATER, CLOSE_BAD_PARAMETER, CLOSE_UNKNOWN_STREAM = 1003, 1013, 4400, 4404
-CLOSE_CODES = {"unknown_stream": CLOSE_UNKNOWN_STREAM, "too_many_clients": CLOSE_TRY_LATER}
+CLOSE_FORBIDDEN = 4403
+CLOSE_CODES = {
+    "unknown_stream": CLOSE_UNKNOWN_STREAM,
+    "forbidden": CLOSE_FORBIDDEN,
+    "too_many_clients": CLOSE_TRY_LATER,
+}
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a fault
@@ -39,7 +41,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault
 def feed_routes(live: LiveService) -> list[WebsocketRouteHandler]:
     """`/api/v1/feed`, and the older `/ws/{stream}?device_id=…`."""
 
-    @websocket("/api/v1/feed")
+    @websocket("/api/v1/feed", opt={"access": FEED})
     async def feed(socket: Socket) -> None:
         await _admit(live, socket, None)
 
@@ -51,12 +53,6 @@ def feed_routes(live: LiveService) -> list[WebsocketRouteHandler]:
 
 
 async def _admit(live: LiveService, socket: Socket, stream: str | None) -> None:
-    host, origin = socket.headers.get("host"), socket.headers.get("origin")
-    if not is_allowed_host(host) or not is_allowed_origin(origin, host):
-        log.warning("feed_origin_refused", origin=origin, host=host)
-        # Before the handshake, which makes it an HTTP 403: such a page learns nothing.
-        await socket.close()
-        return
     await socket.accept()
     # A client that is gone, in whatever way, is no fault.
     with contextlib.suppress(OSError):
@@ -68,7 +64,7 @@ async def _admit(live: LiveService, socket: Socket, stream: str | None) -> None:
 
 
 async def _serve(live: LiveService, socket: Socket, stream: str | None) -> None:
-    session = live.open_session()
+    session = live.open_session(grant_of(socket))
     if session is None:
         detail = f"All {live.settings.live.max_clients} places are taken. Try again later."
         raise Refusal(ErrorMessage("too_many_clients", detail), CLOSE_TRY_LATER)

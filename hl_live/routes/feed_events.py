@@ -15,12 +15,14 @@ from litestar.openapi.spec.enums import OpenAPIType
 from litestar.response import Stream as StreamResponse
 from litestar.types import Receive, Scope, Send
 
+from hl_live.auth.access import FEED, grant_of
 from hl_live.feed.messages import MAX_HZ, Subscribe
 from hl_live.feed.session import BadRequestError, Session
 from hl_live.feed.subscription import Outgoing
 from hl_live.params import DEVICES, Param, operation_of, read_params
-from hl_live.problems import PROBLEMS, BadParameterError
+from hl_live.problems import PROBLEMS, BadParameterError, ForbiddenError
 from hl_live.service import LiveService
+from hl_platform.core.access import stream_scope
 from hl_platform.core.errors import BackpressureError
 
 # A comment in silence, so that both ends notice a line that is dead.
@@ -142,16 +144,19 @@ def feed_events_route(live: LiveService) -> HTTPRouteHandler:
         responses=PROBLEMS,
         media_type="text/event-stream",
         summary="The live feed as server-sent events",
+        opt={"access": FEED},
     )
     async def feed_events(request: Request[Any, Any, Any]) -> StreamResponse:
         wish = _read_wish(request)
-        session = live.open_session()
+        session = live.open_session(grant_of(request))
         if session is None:
             raise BackpressureError("All places of the feed are taken.", retry_after_s=RETRY_AFTER_S)
         try:
             session.subscribe(wish)
         except BadRequestError as exc:
             live.close_session(session)
+            if exc.message.code == "forbidden":
+                raise ForbiddenError(stream_scope(exc.message.stream or ""), exc.message.detail) from exc
             name = {"unknown_stream": "stream"}.get(exc.message.code, "fields")
             raise BadParameterError(name, exc.message.detail, "what is declared") from exc
         positions = {name: dict(offsets) for name, offsets in (wish.positions or {}).items()}

@@ -70,7 +70,7 @@ def page_routes(folder: Path = DIST) -> list[HTTPRouteHandler]:
     """`/` and the files that the page asks for."""
     files = PageFiles(folder)
 
-    @get("/", include_in_schema=False)
+    @get("/", include_in_schema=False, opt={"access": "public"})
     async def index(request: Request[Any, Any, Any]) -> Response[bytes]:
         file = files.get("index.html")
         if file is None:
@@ -81,11 +81,11 @@ def page_routes(folder: Path = DIST) -> list[HTTPRouteHandler]:
             )
         return _answer(request, file, REVALIDATE)
 
-    @get("/assets/{name:str}", include_in_schema=False)
+    @get("/assets/{name:str}", include_in_schema=False, opt={"access": "public"})
     async def asset(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
         return _answer(request, _found(files.get("assets", name)), IMMUTABLE)
 
-    @get("/{name:str}", include_in_schema=False)
+    @get("/{name:str}", include_in_schema=False, opt={"access": "public"})
     async def root_file(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
         return _answer(request, _found(files.get(name)), REVALIDATE)
 

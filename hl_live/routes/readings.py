@@ -10,6 +10,7 @@ from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
+from hl_live.auth.access import ANY, grant_of
 from hl_live.csv_text import CSV, IN_CSV, JSON, csv_of, media_type_of
 from hl_live.params import DEVICES, LIMIT, check_range, operation_of, range_params, read_params
 from hl_live.problems import PROBLEMS, UnknownStreamError
@@ -30,10 +31,17 @@ def readings_router(live: LiveService) -> Router:
 def _streams_route(live: LiveService) -> HTTPRouteHandler:
     answer = describe_streams(list(live.streams.values()))
 
-    @get("/streams", tags=["streams"], operation_class=operation_of(()), summary="The declared streams")
+    @get(
+        "/streams",
+        tags=["streams"],
+        operation_class=operation_of(()),
+        summary="The declared streams, as far as they may be read",
+        opt={"access": ANY},
+    )
     async def streams(request: Request[Any, Any, Any]) -> StreamsAnswer:
         read_params(request.query_params.dict(), ())
-        return answer
+        grant = grant_of(request)
+        return StreamsAnswer([stream for stream in answer.streams if grant.may_read(stream.name)])
 
     return streams
 
@@ -53,7 +61,7 @@ def _stream_router(live: LiveService, stream: Stream) -> Router:
     handlers = [_latest_route(live, shapes), _raw_route(live, shapes), *bucket_routes(live, stream)]
     if stream.name == "energy":
         handlers.append(cost_route(live))
-    return Router(f"/{stream.name}", route_handlers=handlers, tags=[stream.name])
+    return Router(f"/{stream.name}", route_handlers=handlers, tags=[stream.name], opt={"stream": stream.name})
 
 
 def _latest_route(live: LiveService, shapes: StreamShapes) -> HTTPRouteHandler:

@@ -13,13 +13,20 @@ from hl_live.pipeline import PipelineView
 from hl_live.problems import PROBLEMS
 from hl_live.schemas import Health
 from hl_live.service import LiveService
+from hl_platform.core.access import READ_PIPELINE
 
 
 def system_routes(live: LiveService) -> list[HTTPRouteHandler]:
     """`/health`, `/health/live`, `/health/ready`, `/metrics` and `/api/v1/pipeline`."""
 
     # Always 200 while the service can answer; the body says what is degraded.
-    @get("/health", tags=["system"], operation_class=operation_of(()), summary="Whether all is well")
+    @get(
+        "/health",
+        tags=["system"],
+        operation_class=operation_of(()),
+        summary="Whether all is well",
+        opt={"access": READ_PIPELINE},
+    )
     async def health(request: Request[Any, Any, Any]) -> Health:
         read_params(request.query_params.dict(), ())
         return await check_health(live)
@@ -29,20 +36,25 @@ def system_routes(live: LiveService) -> list[HTTPRouteHandler]:
         tags=["system"],
         operation_class=operation_of(()),
         summary="Whether a restart is needed",
+        opt={"access": READ_PIPELINE},
     )
     async def alive(request: Request[Any, Any, Any]) -> Response[Health]:
         read_params(request.query_params.dict(), ())
         return _answer(check_alive(live))
 
     @get(
-        "/health/ready", tags=["system"], operation_class=operation_of(()), summary="Whether it can serve now"
+        "/health/ready",
+        tags=["system"],
+        operation_class=operation_of(()),
+        summary="Whether it can serve now",
+        opt={"access": READ_PIPELINE},
     )
     async def ready(request: Request[Any, Any, Any]) -> Response[Health]:
         read_params(request.query_params.dict(), ())
         return _answer(await check_ready(live))
 
     # Not in the schema: its answer is Prometheus' own format.
-    @get("/metrics", include_in_schema=False)
+    @get("/metrics", include_in_schema=False, opt={"access": READ_PIPELINE})
     async def metrics() -> Response[bytes]:
         return Response(await live.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
@@ -52,6 +64,7 @@ def system_routes(live: LiveService) -> list[HTTPRouteHandler]:
         operation_class=operation_of(()),
         responses=PROBLEMS,
         summary="What every stage has counted, how far behind and how quick it is",
+        opt={"access": READ_PIPELINE},
     )
     async def pipeline(request: Request[Any, Any, Any]) -> PipelineView:
         read_params(request.query_params.dict(), ())

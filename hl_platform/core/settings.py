@@ -7,6 +7,7 @@ The descriptions here are the ones in docs/configuration.md.
 
 import difflib
 import functools
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -23,6 +24,11 @@ PREFIX = "HL_"
 Port = Annotated[int, Meta(ge=1, le=65535)]
 PositiveInt = Annotated[int, Meta(ge=1)]
 PositiveFloat = Annotated[float, Meta(gt=0)]
+
+
+# Keys that came over an open line could be anybody's.
+ISSUER = re.compile(r"(https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/]).+")
+ISSUER_ALLOWED = "an https:// address, or http:// on loopback"
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -250,9 +256,9 @@ class DagsterSettings(Section, frozen=True):
 class LiveSettings(Section, frozen=True):
     """The live service: REST, WebSocket and the page."""
 
-    host: Annotated[str, Meta(description="Address to listen on. Only loopback until tokens are set up.")] = (
-        "127.0.0.1"
-    )
+    host: Annotated[
+        str, Meta(description="Address to listen on. Any but loopback needs tokens: see docs/security.md.")
+    ] = "127.0.0.1"
     port: Annotated[Port, Meta(description="Port of the page and the API.")] = 8000
     instance: Annotated[str, Meta(description="Name of this instance when there are several.")] = ""
     client_queue_messages: Annotated[
@@ -283,6 +289,54 @@ class LiveSettings(Section, frozen=True):
             "further away is a gap."
         ),
     ] = 100_000
+    max_clients_per_address: Annotated[
+        PositiveInt,
+        Meta(description="Feed connections of one address at a time, where clients need a token."),
+    ] = 100
+    allowed_hosts: Annotated[
+        str,
+        Meta(
+            description=(
+                "Names under which others reach the service, such as a proxy's, with commas between. "
+                "With one of them clients need a token."
+            )
+        ),
+    ] = ""
+    allowed_origins: Annotated[
+        str,
+        Meta(
+            description=(
+                "Origins of other pages that may use the API (CORS) and the feed, with commas between, "
+                "such as https://dash.example."
+            )
+        ),
+    ] = ""
+    trusted_proxies: Annotated[
+        str,
+        Meta(
+            description=(
+                "Addresses of proxies whose X-Forwarded-For is believed, with commas between, or networks. "
+                "Unset: those on this machine."
+            )
+        ),
+    ] = ""
+
+
+class AuthSettings(Section, frozen=True):
+    """Who may read through the live service."""
+
+    required: Annotated[
+        bool, Meta(description="Ask for a token on loopback as well, as behind a proxy on the same machine.")
+    ] = False
+    issuer: Annotated[
+        str | None,
+        Meta(
+            description="OpenID Connect issuer whose JWTs are taken, exactly as in `iss`. Unset: none.",
+            # Not checked by its type but by `_check_together`.
+            extra={"allowed": ISSUER_ALLOWED},
+        ),
+    ] = None
+    audience: Annotated[str | None, Meta(description="What must be in `aud` of those JWTs.")] = None
 
 
 class SimulatorSettings(Section, frozen=True):
@@ -357,6 +411,7 @@ class Settings(Section, frozen=True):
     service: ServiceSettings = msgspec.field(default_factory=ServiceSettings)
     dagster: DagsterSettings = msgspec.field(default_factory=DagsterSettings)
     live: LiveSettings = msgspec.field(default_factory=LiveSettings)
+    auth: AuthSettings = msgspec.field(default_factory=AuthSettings)
     simulator: SimulatorSettings = msgspec.field(default_factory=SimulatorSettings)
     log: LogSettings = msgspec.field(default_factory=LogSettings)
 
@@ -432,6 +487,15 @@ def _check_together(settings: Settings) -> None:
         raise ConfigError(
             f"HL_KAFKA__SASL_MECHANISM is unset, and HL_KAFKA__SECURITY_PROTOCOL={kafka.security_protocol!r} "
             "needs it; allowed: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512."
+        )
+    if settings.auth.issuer is not None and not ISSUER.match(settings.auth.issuer):
+        raise ConfigError(
+            f"HL_AUTH__ISSUER={settings.auth.issuer!r} is not allowed; allowed: {ISSUER_ALLOWED}."
+        )
+    if (settings.auth.issuer is None) != (settings.auth.audience is None):
+        raise ConfigError(
+            f"HL_AUTH__ISSUER={settings.auth.issuer!r} and HL_AUTH__AUDIENCE={settings.auth.audience!r} "
+            "belong together; allowed: both or neither."
         )
     if (mqtt.tls_cert_file is None) != (mqtt.tls_key_file is None):
         raise ConfigError(

@@ -22,6 +22,8 @@ from dbt_like_sql.engine.project import load_project
 from hl_platform.adapters.kafka.topics import ensure_topics
 from hl_platform.adapters.postgres.database import BULK, SqlDatabase
 from hl_platform.adapters.postgres.migrate import migrate
+from hl_platform.adapters.postgres.tokens import TokenStore
+from hl_platform.core.access import make_token
 from hl_platform.core.settings import load_settings
 from hl_platform.stack.net import free_port
 from hl_platform.streams import load_streams
@@ -74,8 +76,9 @@ class House:
         """Adds a stream of the user's own; before `start`."""
         (self._folder / "streams" / f"{name}.toml").write_text(toml)
 
-    def start(self) -> None:
-        """Starts the live service and waits until it answers."""
+    def start(self, **more: str) -> None:
+        """Starts the live service, with more settings, and waits until it answers."""
+        self._env.update(more)
         settings = load_settings(self._env)
         self._streams = load_streams(settings.streams_dir)
         migrate(self._database.url, self._database.read_url, self._streams.values())
@@ -92,6 +95,16 @@ class House:
             assert self._live.poll() is None, f"the live service ended:\n{log_text}"
             assert time.monotonic() < deadline, f"no answer after {PATIENCE_S} s:\n{log_text}"
             time.sleep(0.05)
+
+    def makes_token(self, name: str, scope: str) -> str:
+        token = make_token()
+        with closing(TokenStore(self._database.url, "test")) as store:
+            store.add(token, name, [scope], None, None)
+        return token
+
+    def revokes(self, name: str) -> None:
+        with closing(TokenStore(self._database.url, "test")) as store:
+            assert store.revoke(name)
 
     def kill(self) -> None:
         """The live service is gone without a word."""
@@ -164,6 +177,6 @@ class House:
 
     def _answers(self) -> bool:
         try:
-            return httpx.get(f"{self.url}api/v1/streams").is_success
+            return httpx.get(self.url).is_success
         except httpx.TransportError:
             return False

@@ -68,6 +68,7 @@ class LiveProcess:
         self.streams = load_streams(str(declarations))
         self.process: subprocess.Popen[bytes] | None = None
         self._stopped = False
+        self.token: str | None = None
         self._producer = Producer({"bootstrap.servers": kafka, "linger.ms": 1, "log_level": 0})
 
     @property
@@ -125,8 +126,13 @@ class LiveProcess:
         self.process.wait()
         assert code is None, f"the service ended with {code}:\n{self.log()}"
 
+    @property
+    def headers(self) -> dict[str, str]:
+        return {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
+
     def get(self, path: str, **params: Any) -> httpx.Response:  # noqa: ANN401 - as httpx takes them
-        return httpx.get(f"http://127.0.0.1:{self.port}{path}", params=params, timeout=PATIENCE_S)
+        url = f"http://127.0.0.1:{self.port}{path}"
+        return httpx.get(url, params=params, headers=self.headers, timeout=PATIENCE_S)
 
     def check(self, name: str) -> str:
         """The status of one of the health checks."""
@@ -144,7 +150,7 @@ class LiveProcess:
         **options: Any,  # noqa: ANN401
     ) -> Iterator[ClientConnection]:
         """A client of the energy feed that has been told that it is subscribed."""
-        options = {"max_queue": 100_000, "compression": None, **options}
+        options = {"max_queue": 100_000, "compression": None, "additional_headers": self.headers, **options}
         with connect(f"ws://127.0.0.1:{self.port}/ws/energy{query}", **options) as client:
             first = json.loads(client.recv(PATIENCE_S))
             if first["type"] != "subscribed":

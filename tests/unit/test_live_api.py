@@ -364,7 +364,7 @@ def test_a_build_is_served_with_the_right_caching(closed_port: int, tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("HL_LIVE__HOST", "0.0.0.0"), ("HL_DATABASE__URL", None), ("HL_KAFKA__BOOTSTRAP_SERVERS", None)],  # noqa: S104
+    [("HL_DATABASE__URL", None), ("HL_KAFKA__BOOTSTRAP_SERVERS", None)],
 )
 def test_a_service_that_cannot_be_right_does_not_start(
     closed_port: int, name: str, value: str | None

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hl_live.feed.frames import Frame
-from hl_live.guard import check_loopback, is_allowed_host, is_allowed_origin
+from hl_live.guard import Doors, asks_for_tokens, check_exposure
 from hl_live.health import plan_kafka_check, plan_stage_check
 from hl_live.latest import LatestReadings
 from hl_live.params import DEVICES, LIMIT, check_range, fields_param, range_params, read_params
@@ -19,6 +19,7 @@ from hl_platform.adapters.kafka.feed_reader import FeedState
 from hl_platform.adapters.postgres.readings import LeaseRow
 from hl_platform.core.errors import BackpressureError, ConfigError, InvariantError, TransientError
 from hl_platform.core.readings import Reading
+from hl_platform.core.settings import LiveSettings, Settings
 from hl_platform.streams import load_streams
 
 NOW = datetime(2026, 1, 3, 16, 0, tzinfo=UTC)
@@ -146,15 +147,33 @@ def test_an_outage_says_when_to_try_again() -> None:
 # guard
 
 
+def listening(host: str = "127.0.0.1", **more: str) -> Settings:
+    return Settings(live=LiveSettings(host=host, **more))
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.org", "", "127.0.0.1.example.org"])  # noqa: S104
-def test_only_loopback_is_listened_on(host: str) -> None:
-    with pytest.raises(ConfigError, match="HL_LIVE__HOST"):
-        check_loopback(host)
+def test_without_tokens_only_loopback_is_listened_on(host: str) -> None:
+    with pytest.raises(ConfigError, match=r"HL_LIVE__HOST.*hl token create"):
+        check_exposure(listening(host), lambda: False)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.org"])  # noqa: S104
+def test_with_a_token_any_address_is_listened_on_and_tokens_are_asked_for(host: str) -> None:
+    check_exposure(listening(host), lambda: True)
+    assert asks_for_tokens(listening(host))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.0.0.9"])
-def test_loopback_is_listened_on(host: str) -> None:
-    check_loopback(host)
+def test_loopback_is_listened_on_without_tokens(host: str) -> None:
+    check_exposure(listening(host), lambda: False)
+    assert not asks_for_tokens(listening(host))
+
+
+@pytest.mark.parametrize(
+    "more", [{"allowed_hosts": "hl.example.org"}, {"trusted_proxies": "10.0.0.1"}, {"host": "10.0.0.1"}]
+)
+def test_who_lets_others_in_asks_for_tokens(more: dict[str, str]) -> None:
+    assert asks_for_tokens(listening(**more))
 
 
 @pytest.mark.parametrize(
@@ -171,7 +190,7 @@ def test_loopback_is_listened_on(host: str) -> None:
     ],
 )
 def test_a_name_that_points_at_us_is_not_us(host: str | None, *, allowed: bool) -> None:
-    assert is_allowed_host(host) is allowed
+    assert Doors(LiveSettings()).is_allowed_host(host) is allowed
 
 
 @pytest.mark.parametrize(
@@ -188,7 +207,26 @@ def test_a_name_that_points_at_us_is_not_us(host: str | None, *, allowed: bool) 
     ],
 )
 def test_a_page_from_elsewhere_may_not_open_the_feed(origin: str | None, *, allowed: bool) -> None:
-    assert is_allowed_origin(origin, "home.example") is allowed
+    assert Doors(LiveSettings()).is_allowed_origin(origin, "home.example") is allowed
+
+
+def test_an_open_service_has_its_own_names_and_addresses() -> None:
+    doors = Doors(LiveSettings(host="0.0.0.0", allowed_hosts="hl.example.org, home.lan"))  # noqa: S104
+    allowed = ["hl.example.org", "HOME.lan:8000", "192.168.1.5:8000", "[fe80::1]:8000", "localhost"]
+    assert [host for host in allowed if not doors.is_allowed_host(host)] == []
+    assert [host for host in ("evil.example", "x.home.lan", "") if doors.is_allowed_host(host)] == []
+
+
+def test_on_loopback_no_address_but_loopback_is_a_name_of_ours() -> None:
+    doors = Doors(LiveSettings(allowed_hosts="hl.example.org"))
+    assert doors.is_allowed_host("hl.example.org")
+    assert not doors.is_allowed_host("192.168.1.5")
+
+
+def test_listed_origins_may_open_the_feed() -> None:
+    doors = Doors(LiveSettings(allowed_origins="https://dash.example"))
+    assert doors.is_allowed_origin("https://dash.example", "127.0.0.1")
+    assert not doors.is_allowed_origin("http://dash.example", "127.0.0.1")
 
 
 # health

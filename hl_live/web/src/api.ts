@@ -1,5 +1,6 @@
 /** The REST calls of the page. */
 
+import { authorization, noteStatus } from './token'
 import type { ReadingsAnswer, StreamDeclaration, StreamsAnswer } from './types'
 
 const TIMEOUT_MS = 15_000
@@ -36,12 +37,13 @@ export async function getJson<T>(path: string): Promise<T> {
   let response: Response
   try {
     response = await fetch(path, {
-      headers: { accept: 'application/json' },
+      headers: { accept: 'application/json', ...authorization() },
       signal: AbortSignal.timeout(TIMEOUT_MS),
     })
   } catch {
     throw new ApiError('The live service does not answer.')
   }
+  noteStatus(response.status)
   if (!response.ok) throw new ApiError(await problemOf(response))
   try {
     return (await response.json()) as T

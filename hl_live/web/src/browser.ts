@@ -3,6 +3,7 @@
 import { httpApi } from './api'
 import { realClock } from './clock'
 import { Home, type Screen } from './home'
+import { openSocket } from './token'
 
 const screen: Screen = {
   nextFrame: (run) => requestAnimationFrame(run),
@@ -29,7 +30,7 @@ export function startHome(): Home {
     openSocket() {
       const url = new URL('/api/v1/feed', location.href)
       url.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:'
-      return new WebSocket(url)
+      return openSocket(url)
     },
   })
   document.addEventListener('visibilitychange', () => {

@@ -220,5 +220,7 @@ def _grant_read(conn: psycopg.Connection, role: str) -> None:
         "grant usage on schema public, hl, materialized, restored to {}",
         "grant select on all tables in schema public, hl, materialized, restored to {}",
         "alter default privileges in schema public, hl, materialized, restored grant select on tables to {}",
+        # Hashes lead to no token, but who may only read has no business with them.
+        "revoke all on hl.tokens from {}",
     ):
         conn.execute(sql.SQL(statement).format(sql.Identifier(role)))

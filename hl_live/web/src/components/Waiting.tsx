@@ -1,6 +1,8 @@
 import type { Format } from '../format'
 import type { Connection } from '../home'
+import { wantsToken } from '../token'
 import { Retry } from './Retry'
+import { TokenForm } from './TokenForm'
 
 interface WaitingProps {
   /** Why there is no answer, for the reader; null while nothing speaks against one. */
@@ -20,6 +22,19 @@ export function Waiting({ problem, connection, ...retry }: WaitingProps) {
         <span />
         <span />
         <span />
+      </main>
+    )
+  }
+  if (wantsToken()) {
+    return (
+      <main>
+        <section className="notice">
+          <h2>Who is there?</h2>
+          <p>
+            This house asks for a token. Who runs it makes one with <code>hl token create</code>.
+          </p>
+          <TokenForm onToken={retry.onRetry} />
+        </section>
       </main>
     )
   }
