@@ -211,6 +211,6 @@ def counters(client: ClientConnection, until: float) -> tuple[list[float], int]:
         frame = json.loads(client.recv(PATIENCE_S))
         if frame["type"] == "gap":
             missed += frame["missed"]
-        else:
+        elif frame["type"] == "data":
             seen.append(frame["data"]["total_energy_kwh"])
     return seen, missed
