@@ -14,6 +14,7 @@ from hl_live.guard import MAX_REQUEST_BYTES, add_security_headers, cors_of
 from hl_live.problems import answer_problem
 from hl_live.routes.asyncapi import asyncapi_route
 from hl_live.routes.dead_letters import dead_letters_route
+from hl_live.routes.devices import devices_route
 from hl_live.routes.docs import openapi_config
 from hl_live.routes.feed import feed_routes
 from hl_live.routes.feed_events import feed_events_route
@@ -57,6 +58,7 @@ def create_app(settings: Settings, page_folder: Path = DIST, parts: PartCache | 
         route_handlers=[
             readings_router(live),
             *system_routes(live),
+            devices_route(live),
             dead_letters_route(live),
             ticket_route(gate),
             *feed_routes(live),

@@ -140,7 +140,13 @@ def test_what_is_not_documented_answers_401_as_well(live: LiveProcess, path: str
 
 def test_every_documented_route_answers_403_without_its_scope_and_names_it(live: LiveProcess) -> None:
     token = create(live, "nothing", "read:gas")
-    free = {"/api/v1/streams", "/api/v1/ticket", "/api/v1/feed/events", "/api/v1/asyncapi.json"}
+    free = {
+        "/api/v1/streams",
+        "/api/v1/devices",
+        "/api/v1/ticket",
+        "/api/v1/feed/events",
+        "/api/v1/asyncapi.json",
+    }
     wrong = {}
     for method, path in operations(live):
         answer = call(live, path, token, method=method)
@@ -164,6 +170,24 @@ def test_a_scope_opens_its_stream_and_no_other(live: LiveProcess) -> None:
     unknown = call(live, "/api/v1/gas/latest", token)
     assert (unknown.status_code, "heatpump" in unknown.text) == (403, False)
     assert call(live, "/docs/openapi.json", token).status_code == 403
+
+
+def test_devices_are_listed_as_far_as_the_token_covers_them(live: LiveProcess) -> None:
+    def listed(name: str, **limits: Any) -> set[tuple[str, str]]:  # noqa: ANN401
+        answer = call(live, "/api/v1/devices", create(live, name, "read:energy", **limits)).raise_for_status()
+        return {(device["stream"], device["device_id"]) for device in answer.json()["devices"]}
+
+    everything = {(one["stream"], one["device_id"]) for one in all_devices(live)}
+    assert len({stream for stream, _ in everything}) > 1
+    assert listed("devices-energy") == {one for one in everything if one[0] == "energy"}
+    assert listed("devices-one", devices=("meter1",)) == {("energy", "meter1")}
+
+
+def all_devices(live: LiveProcess) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (
+        call(live, "/api/v1/devices", live.token).raise_for_status().json()["devices"]
+    )
+    return found
 
 
 def test_the_scope_of_the_pipeline_opens_no_stream(live: LiveProcess) -> None:

@@ -317,3 +317,18 @@ def test_a_killed_database_costs_no_request_once_it_is_back(
     own_postgres.kill()
     own_postgres.restart()
     assert [live.get("/api/v1/energy/raw", **ask).status_code for _ in range(8)] == [200] * 8
+
+
+def test_device_is_silent_when_its_stream_has_waited_long_enough(live: LiveProcess, device: str) -> None:
+    now = datetime.now(UTC)
+    eventually(lambda: live.check("kafka") == "ok")
+    live.produce(f"{device}a", [1.0], at=now - timedelta(minutes=9))
+    live.produce(f"{device}b", [1.0], at=now - timedelta(minutes=11))
+
+    def listed() -> dict[str, dict[str, Any]]:
+        devices = live.get("/api/v1/devices").raise_for_status().json()["devices"]
+        return {one["device_id"]: one for one in devices if one["device_id"].startswith(device)}
+
+    found = eventually(listed, lambda known: len(known) == 2)
+    assert [found[f"{device}{one}"]["silent"] for one in "ab"] == [False, True]
+    assert 540 <= found[f"{device}a"]["age_s"] < 600
