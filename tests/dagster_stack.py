@@ -161,8 +161,16 @@ class DagsterStack:
         """Switches a sensor on or off in the page."""
         if on:
             self.ask(SENSOR_ON, sensor=sensor)
-        else:
+            return
+        # The daemon reads all sensors' states, and writes one back when that sensor's turn comes: what was switched in
+        # between is undone. Nothing is on its way any more when another sensor has had two turns.
+        while True:
             eventually(lambda: self._is_off(sensor))
+            other = "keep_sink_alive" if sensor != "keep_sink_alive" else "keep_bridge_alive"
+            for _ in range(2):
+                self.await_tick(other)
+            if self._is_off(sensor):
+                return
 
     def _is_off(self, sensor: str) -> bool:
         # A tick that is about to end writes back the state that it read, and may undo the switching off.
@@ -187,6 +195,11 @@ class DagsterStack:
         """When a sensor last looked, by Dagster's clock."""
         ticks = self.sensor(sensor)["sensorState"]["ticks"]
         return float(ticks[0]["timestamp"]) if ticks else 0.0
+
+    def await_tick(self, sensor: str) -> None:
+        """Returns when a sensor has looked once more."""
+        before = self.last_tick_at(sensor)
+        eventually(lambda: self.last_tick_at(sensor), lambda at: at > before, patience_s=START_S)
 
     def figures(self, *path: str) -> dict[str, int | None]:
         """What the page shows for an asset."""

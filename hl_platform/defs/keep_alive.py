@@ -134,5 +134,5 @@ class Watch:
     def _stopped_message(self, run_id: str) -> str:
         return (
             f"{self._service} stays stopped, because run {run_id} was terminated by a person. To start it again, "
-            f"switch this sensor off and on, or launch the job {self._job_name}."
+            f"switch this sensor off and, ten seconds later, on again, or launch the job {self._job_name}."
         )

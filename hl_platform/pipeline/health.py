@@ -152,7 +152,8 @@ def _judge_alive(
             troubles.append(f"{name} {how} {service.beat_age_s:.0f} s ago.")
         if troubles and name in stopped:
             troubles.append(
-                f"A person terminated its run {stopped[name]}: switch its sensor off and on, or launch its job."
+                f"A person terminated its run {stopped[name]}: switch its sensor off and, ten seconds later, on, "
+                "or launch its job."
             )
     return Check(place, f"{stage}_alive", not troubles, " ".join(troubles) or "Heartbeats are fresh.")
 

@@ -9,8 +9,7 @@ import pytest
 from hl_platform.stack.kafka import EmbeddedKafka
 from hl_platform.stack.mosquitto import EmbeddedMosquitto
 from hl_platform.stack.postgres import EmbeddedPostgres
-from tests.dagster_stack import START_S, DagsterStack, dagster_stack
-from tests.home import eventually
+from tests.dagster_stack import DagsterStack, dagster_stack
 
 pytestmark = pytest.mark.slow
 
@@ -60,12 +59,7 @@ def test_terminated_service_stays_stopped_until_its_sensor_is_switched_on_again(
     run_id = stack.holder("bridge").run_id
     stack.terminate(run_id)
     for _ in range(2):
-        ticked_at = stack.last_tick_at("keep_bridge_alive")
-        eventually(
-            lambda: stack.last_tick_at("keep_bridge_alive"),
-            lambda at, before=ticked_at: at > before,  # type: ignore[misc]
-            patience_s=START_S,
-        )
+        stack.await_tick("keep_bridge_alive")
     assert stack.runs("bridge")[0]["runId"] == run_id
     stack.switch("keep_bridge_alive", on=False)
     stack.switch("keep_bridge_alive", on=True)

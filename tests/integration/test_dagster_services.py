@@ -111,8 +111,7 @@ def test_terminated_run_stays_stopped_until_its_sensor_is_switched_on_again(stac
     stack.kill_process("code_server")
     stack.start_process("code_server")
     stack.start_process("daemon")
-    ticked_at = stack.last_tick_at("keep_sink_alive")
-    eventually(lambda: stack.last_tick_at("keep_sink_alive"), lambda at: at > ticked_at, patience_s=START_S)
+    stack.await_tick("keep_sink_alive")
     says_stopped(stack, "keep_sink_alive")
     assert stack.runs("sink")[0]["runId"] == run_id
 
