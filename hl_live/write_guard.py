@@ -47,42 +47,41 @@ class WriteGuard:
             self._transport.abort()
 
 
+class Guarded(asyncio.Protocol):
+    """Puts the connections of the protocol that it is mixed into under a guard."""
+
+    write_timeout_s: float
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The connection is open."""
+        super().connection_made(transport)
+        self.guard = _guard(transport, self.write_timeout_s)
+
+    def pause_writing(self) -> None:
+        """The socket is full."""
+        super().pause_writing()
+        self.guard.pause()
+
+    def resume_writing(self) -> None:
+        """The socket has room again."""
+        super().resume_writing()
+        self.guard.resume()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self.guard.resume()
+        super().connection_lost(exc)
+
+
 def guarded_protocols(timeout_s: float) -> dict[str, Any]:
     """The protocols for uvicorn's `http` and `ws`, each connection under a guard."""
 
-    class Http(HttpToolsProtocol):
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self.guard = _guard(transport, timeout_s)
+    class Http(Guarded, HttpToolsProtocol):
+        write_timeout_s = timeout_s
 
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            self.guard.pause()
-
-        def resume_writing(self) -> None:
-            super().resume_writing()
-            self.guard.resume()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self.guard.resume()
-            super().connection_lost(exc)
-
-    class WebSocket(WebSocketsSansIOProtocol):
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self.guard = _guard(transport, timeout_s)
-
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            self.guard.pause()
-
-        def resume_writing(self) -> None:
-            super().resume_writing()
-            self.guard.resume()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self.guard.resume()
-            super().connection_lost(exc)
+    # uvicorn's two protocols name the type of their transport differently.
+    class WebSocket(Guarded, WebSocketsSansIOProtocol):  # type: ignore[misc]
+        write_timeout_s = timeout_s
 
     return {"http": Http, "ws": WebSocket}
 

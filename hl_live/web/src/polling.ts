@@ -5,6 +5,8 @@ import { useEffect, useState } from 'react'
 export interface Polled<T> {
   /** The last answer; null before the first. */
   value: T | null
+  /** The answer before it; null before the second. */
+  previous: T | null
   /** Why the newest question has no answer; null when it has. */
   problem: string | null
 }
@@ -15,14 +17,14 @@ export interface Polled<T> {
  * @param ask stays the same function as long as it asks the same.
  */
 export function usePolled<T>(ask: () => Promise<T>, everyMs: number): Polled<T> {
-  const [polled, setPolled] = useState<Polled<T>>({ value: null, problem: null })
+  const [polled, setPolled] = useState<Polled<T>>({ value: null, previous: null, problem: null })
   useEffect(() => {
     let ended = false
     let timer: ReturnType<typeof setTimeout> | undefined
     const turn = async () => {
       try {
         const value = await ask()
-        if (!ended) setPolled({ value, problem: null })
+        if (!ended) setPolled((last) => ({ value, previous: last.value, problem: null }))
       } catch (error) {
         if (!ended) setPolled((last) => ({ ...last, problem: error instanceof Error ? error.message : String(error) }))
       }

@@ -1,5 +1,3 @@
-import { useRef } from 'react'
-
 import type { Format } from '../format'
 import { readMoment, type Moment, type StageCounts } from '../history'
 import { usePolled } from '../polling'
@@ -13,9 +11,7 @@ const MUCH_LAG = 100
 
 /** A reading's way, with how much flows, how long it takes and what needs a person. */
 export function Pipeline({ format }: { format: Format }) {
-  const last = useRef<Moment | null>(null)
-  const { value, problem } = usePolled(readMoment, REFRESH_MS)
-  const earlier = useEarlier(value, last)
+  const { value, previous, problem } = usePolled(readMoment, REFRESH_MS)
   if (value === null) return <p className="empty section">{problem ?? 'Looking…'}</p>
   const { pipeline, deadLetters } = value
   const open = deadLetters.filter(({ state }) => state === 'new' || state === 'failed_again')
@@ -33,7 +29,7 @@ export function Pipeline({ format }: { format: Format }) {
         <ol className="way">
           <Station name="Devices" text="MQTT" />
           {pipeline.stages.map((stage) => (
-            <Stage key={stage.name} stage={stage} earlier={earlier} now={value.at} format={format} />
+            <Stage key={stage.name} stage={stage} earlier={previous} now={value.at} format={format} />
           ))}
         </ol>
       </section>
@@ -91,16 +87,6 @@ export function Pipeline({ format }: { format: Format }) {
       </div>
     </>
   )
-}
-
-/** The moment before the one at hand, for rates. */
-function useEarlier(value: Moment | null, last: React.RefObject<Moment | null>): Moment | null {
-  const kept = useRef<Moment | null>(null)
-  if (value !== last.current) {
-    kept.current = last.current
-    last.current = value
-  }
-  return kept.current
 }
 
 function Station({ name, text }: { name: string; text: string }) {
