@@ -48,6 +48,26 @@ def client_config(kafka: KafkaSettings, client_id: str) -> dict[str, Setting]:
     return {key: value for key, value in given.items() if value is not None}
 
 
+def reader_config(kafka: KafkaSettings, client_id: str) -> dict[str, Setting]:
+    """Of a consumer that is assigned its partitions, keeps its own position and reads to the end.
+
+    Args:
+        kafka: the settings.
+        client_id: shown in the cluster's logs and metrics.
+
+    Raises:
+        ConfigError: no cluster is set.
+    """
+    return {
+        **client_config(kafka, client_id),
+        # Required by the library; nothing is subscribed or committed under it.
+        "group.id": client_id,
+        "enable.auto.commit": False,
+        # How the end of what there is shows, also where the last offset holds no record.
+        "enable.partition.eof": True,
+    }
+
+
 def admin_client(kafka: KafkaSettings, client_id: str) -> AdminClient:
     """A client for topics, offsets and groups."""
     # The stubs forget that callbacks are settings, too.

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from hl_platform.adapters.kafka.config import client_config
+from hl_platform.adapters.kafka.config import reader_config
 from hl_platform.adapters.kafka.errors import translate
 from hl_platform.core.settings import KafkaSettings
 
@@ -47,12 +47,8 @@ class LogReader:
     def __init__(self, kafka: KafkaSettings, client_id: str) -> None:
         self._consumer = Consumer(
             {
-                **client_config(kafka, client_id),
-                # Required by the library; nothing is subscribed or committed under it.
-                "group.id": client_id,
-                "enable.auto.commit": False,
+                **reader_config(kafka, client_id),
                 "enable.auto.offset.store": False,
-                "enable.partition.eof": True,
                 "auto.offset.reset": "earliest",
                 "queued.max.messages.kbytes": 16_384,
             }

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from hl_platform.adapters.kafka.config import client_config
+from hl_platform.adapters.kafka.config import reader_config
 from hl_platform.adapters.kafka.errors import passes, translate
 from hl_platform.adapters.kafka.feed_reader import FeedRecord, Place, feed_record
 from hl_platform.adapters.kafka.lookup import find_watermarks
@@ -43,13 +43,8 @@ class RangeReader:
     def __init__(self, kafka: KafkaSettings, client_id: str) -> None:
         self._consumer = Consumer(
             {
-                **client_config(kafka, client_id),
-                # Required by the library; nothing is subscribed or committed under it.
-                "group.id": client_id,
-                "enable.auto.commit": False,
+                **reader_config(kafka, client_id),
                 "auto.offset.reset": "error",
-                # How the end of what there is shows, also where the last offset holds no record.
-                "enable.partition.eof": True,
                 "queued.max.messages.kbytes": 4_096,
                 # Other requests wait behind a fetch.
                 "fetch.wait.max.ms": 50,

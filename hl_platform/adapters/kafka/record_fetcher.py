@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from hl_platform.adapters.kafka.config import client_config
+from hl_platform.adapters.kafka.config import reader_config
 from hl_platform.adapters.kafka.errors import passes, translate
 from hl_platform.adapters.kafka.letters import LetterRecord, Place, letter_of
 from hl_platform.adapters.kafka.lookup import find_places, find_watermarks
@@ -32,12 +32,8 @@ class RecordFetcher:
     def __init__(self, kafka: KafkaSettings, client_id: str) -> None:
         self._consumer = Consumer(
             {
-                **client_config(kafka, client_id),
-                "group.id": client_id,
-                "enable.auto.commit": False,
+                **reader_config(kafka, client_id),
                 "auto.offset.reset": "error",
-                # How the end of what there is shows, also where the last offset holds no record.
-                "enable.partition.eof": True,
                 "queued.max.messages.kbytes": 8_192,
                 # Other requests wait behind a fetch.
                 "fetch.wait.max.ms": 100,

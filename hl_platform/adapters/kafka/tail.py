@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from hl_platform.adapters.kafka.config import client_config
+from hl_platform.adapters.kafka.config import reader_config
 from hl_platform.adapters.kafka.errors import passes, translate
 from hl_platform.adapters.kafka.letters import LetterRecord, letter_of
 from hl_platform.adapters.kafka.lookup import find_places, find_watermarks
@@ -41,12 +41,8 @@ class TopicTail:
     ) -> None:
         self._consumer = Consumer(
             {
-                **client_config(kafka, client_id),
-                # Required by the library; nothing is subscribed or committed under it.
-                "group.id": client_id,
-                "enable.auto.commit": False,
+                **reader_config(kafka, client_id),
                 "enable.auto.offset.store": False,
-                "enable.partition.eof": True,
                 "auto.offset.reset": "latest",
                 "fetch.error.backoff.ms": 50,
                 "queued.max.messages.kbytes": 4_096,
