@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ import msgspec
 import psycopg
 from confluent_kafka import Producer
 from psycopg import sql
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from dbt_like_sql.engine.deploy import deploy
@@ -214,3 +216,13 @@ def counters(client: ClientConnection, until: float) -> tuple[list[float], int]:
         elif frame["type"] == "data":
             seen.append(frame["data"]["total_energy_kwh"])
     return seen, missed
+
+
+def end_of(client: Any, within_s: float) -> tuple[int, str]:  # noqa: ANN401
+    """Why the service closes this connection; what it still says before is passed over."""
+    deadline = time.monotonic() + within_s
+    try:
+        while True:
+            client.recv(max(0, deadline - time.monotonic()))
+    except ConnectionClosed as closed:
+        return (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (0, "cut off")
