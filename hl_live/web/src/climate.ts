@@ -1,27 +1,24 @@
 /** Heat pump and rooms over the last days, by local day and hour. Pure: no clock, no network. */
 
+import type { HeatpumpBucket, TemperatureBucket } from './types'
+
 const HOUR_MS = 3_600_000
 
-export interface RoomBucket {
-  device_id: string
-  start: string
-  room?: string | null
-  temperature_mean?: number | null
-  humidity_mean?: number | null
-}
+export type RoomBucket = Pick<TemperatureBucket, 'device_id' | 'start' | 'room' | 'temperature_mean' | 'humidity_mean'>
 
-export interface PumpBucket {
-  device_id: string
-  start: string
-  end: string
-  coverage: number
-  provisional: boolean
-  compressor_running_true_s?: number | null
-  compressor_running_starts?: number | null
-  power_consumption_kw_mean?: number | null
-  target_temp_mean?: number | null
-  actual_temp_mean?: number | null
-}
+export type PumpBucket = Pick<
+  HeatpumpBucket,
+  | 'device_id'
+  | 'start'
+  | 'end'
+  | 'coverage'
+  | 'provisional'
+  | 'compressor_running_true_s'
+  | 'compressor_running_starts'
+  | 'power_consumption_kw_mean'
+  | 'target_temp_mean'
+  | 'actual_temp_mean'
+>
 
 export interface RoomWeek {
   name: string

@@ -1,29 +1,16 @@
 /** What the views of the past and of the pipeline ask the service for. */
 
 import { getJson } from './api'
-import type { PumpBucket, RoomBucket } from './climate'
 import { fillSlots, type Per, type Period, type Slot } from './period'
-
-export interface EnergyBucket {
-  device_id: string
-  start: string
-  end: string
-  n_readings: number
-  coverage: number
-  provisional: boolean
-  consumption_kwh?: number | null
-  gap_kwh?: number | null
-}
-
-interface BucketsAnswer {
-  start: string
-  end: string
-  buckets: EnergyBucket[]
-}
-
-interface CostAnswer {
-  buckets: { cost: number | null; currency: string | null }[]
-}
+import type {
+  CostAnswer,
+  DeadLetter,
+  DeadLettersAnswer,
+  EnergyBucketsAnswer,
+  HeatpumpBucket,
+  PipelineView,
+  TemperatureBucket,
+} from './types'
 
 export interface Cost {
   amount: number
@@ -42,7 +29,7 @@ const LEVELS: Record<Per, string> = { hour: 'hourly', day: 'daily', month: 'mont
 export async function readEnergy(period: Period, before: Period): Promise<EnergyHistory> {
   const ask = ({ per, start, end }: Period) => {
     const query = new URLSearchParams({ start, end, fields: 'consumption_kwh,gap_kwh' })
-    return getJson<BucketsAnswer>(`/api/v1/energy/${LEVELS[per]}?${query.toString()}`)
+    return getJson<EnergyBucketsAnswer>(`/api/v1/energy/${LEVELS[per]}?${query.toString()}`)
   }
   const cost = new URLSearchParams({ start: period.start, end: period.end, per: period.per })
   const [current, earlier, costs] = await Promise.all([
@@ -61,8 +48,8 @@ function sumOf({ buckets }: CostAnswer): Cost | null {
 }
 
 export interface ClimateHistory {
-  pumps: PumpBucket[]
-  rooms: RoomBucket[]
+  pumps: HeatpumpBucket[]
+  rooms: TemperatureBucket[]
 }
 
 const PUMP_FIELDS =
@@ -75,50 +62,23 @@ export async function readClimate(from: Date): Promise<ClimateHistory> {
     return (await getJson<{ buckets: T[] }>(`/api/v1/${path}?${query.toString()}`)).buckets
   }
   const [pumps, rooms] = await Promise.all([
-    ask<PumpBucket>('heatpump/daily', PUMP_FIELDS),
-    ask<RoomBucket>('temperature/hourly', 'room,temperature_mean,humidity_mean'),
+    ask<HeatpumpBucket>('heatpump/daily', PUMP_FIELDS),
+    ask<TemperatureBucket>('temperature/hourly', 'room,temperature_mean,humidity_mean'),
   ])
   return { pumps, rooms }
-}
-
-export interface StageCounts {
-  name: string
-  received: number
-  forwarded: number
-  dead_lettered: number
-  duplicates: number
-  corrected: number
-  dropped: number
-  in_flight: number
-}
-
-export interface Pipeline {
-  stages: StageCounts[]
-  lag: Record<string, number> | null
-  delay_ms: Record<string, { p50: number | null; p99: number | null; max: number | null }>
-  balances: { stream: string; stage: string; n_records: number; explanation: string }[]
-  alerts: { service: string; stream: string; code: string; text: string; since: string }[]
-}
-
-export interface DeadLetter {
-  id: number
-  stream: string
-  reason: string
-  detail: string
-  state: string
 }
 
 /** The pipeline now, when that was (ms), and the newest dead letters that nobody has dealt with. */
 export interface Moment {
   at: number
-  pipeline: Pipeline
+  pipeline: PipelineView
   deadLetters: DeadLetter[]
 }
 
 export async function readMoment(): Promise<Moment> {
   const [pipeline, letters] = await Promise.all([
-    getJson<Pipeline>('/api/v1/pipeline'),
-    getJson<{ dead_letters: DeadLetter[] }>('/api/v1/dead-letters?limit=50'),
+    getJson<PipelineView>('/api/v1/pipeline'),
+    getJson<DeadLettersAnswer>('/api/v1/dead-letters?limit=50'),
   ])
   return { at: performance.now(), pipeline, deadLetters: letters.dead_letters }
 }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 
 import { fillSlots, periodOf, slotOf, sumUp } from './period'
-import type { EnergyBucket } from './history'
+import type { EnergyBucket } from './types'
 
 function bucket(start: string, kwh: number | null, more: Partial<EnergyBucket> = {}): EnergyBucket {
   return {

@@ -1,6 +1,6 @@
 /** Periods of a household's energy, their slots, and what fills them. Pure: no clock, no network. */
 
-import type { EnergyBucket } from './history'
+import type { EnergyBucket } from './types'
 
 const HOUR_MS = 3_600_000
 const DAY_MS = 86_400_000

@@ -1,6 +1,7 @@
 import type { Format } from '../format'
-import { readMoment, type Moment, type StageCounts } from '../history'
+import { readMoment, type Moment } from '../history'
 import { usePolled } from '../polling'
+import type { DelayView, StageView } from '../types'
 
 const REFRESH_MS = 2_000
 /** What a reading may take to get there, ms. */
@@ -99,7 +100,7 @@ function Station({ name, text }: { name: string; text: string }) {
 }
 
 interface StageProps {
-  stage: StageCounts
+  stage: StageView
   earlier: Moment | null
   now: number
   format: Format
@@ -134,7 +135,7 @@ function Stage({ stage, earlier, now, format }: StageProps) {
 
 interface DelayProps {
   place: string
-  delay: { p50: number | null; p99: number | null } | undefined
+  delay: DelayView | undefined
   budget: number
   format: Format
 }
