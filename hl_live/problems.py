@@ -46,6 +46,7 @@ TITLES = {
     HTTP_404_NOT_FOUND: "Not found",
     405: "Method not allowed",
     413: "Request too large",
+    415: "Unsupported media type",
     421: "Misdirected request",
     HTTP_429_TOO_MANY_REQUESTS: "Too many requests",
     HTTP_500_INTERNAL_SERVER_ERROR: "Internal error",

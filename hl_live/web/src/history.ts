@@ -4,12 +4,12 @@ import { getJson } from './api'
 import { fillSlots, type Per, type Period, type Slot } from './period'
 import type {
   CostAnswer,
-  DeadLetter,
-  DeadLettersAnswer,
   EnergyBucketsAnswer,
   HeatpumpBucket,
+  HeatpumpBucketsAnswer,
   PipelineView,
   TemperatureBucket,
+  TemperatureBucketsAnswer,
 } from './types'
 
 export interface Cost {
@@ -18,6 +18,9 @@ export interface Cost {
 }
 
 export interface EnergyHistory {
+  /** What was asked for, from the begin of the period before until the end of this one, ms. */
+  from: number
+  to: number
   slots: Slot[]
   /** Null where no price is known, or there are several currencies. */
   cost: Cost | null
@@ -31,13 +34,19 @@ export async function readEnergy(period: Period, before: Period): Promise<Energy
     const query = new URLSearchParams({ start, end, fields: 'consumption_kwh,gap_kwh' })
     return getJson<EnergyBucketsAnswer>(`/api/v1/energy/${LEVELS[per]}?${query.toString()}`)
   }
-  const cost = new URLSearchParams({ start: period.start, end: period.end, per: period.per })
-  const [current, earlier, costs] = await Promise.all([
-    ask(period),
-    ask(before),
-    getJson<CostAnswer>(`/api/v1/energy/cost?${cost.toString()}`),
-  ])
-  return { slots: fillSlots(period.per, current, earlier), cost: sumOf(costs) }
+  const [current, earlier, cost] = await Promise.all([ask(period), ask(before), readCost({ ...period, per: period.per === 'month' ? 'month' : 'day' })])
+  return {
+    from: Date.parse(earlier.start),
+    to: Date.parse(current.end),
+    slots: fillSlots(period.per, current, earlier),
+    cost,
+  }
+}
+
+/** What a period's energy costs, with the standing charges of its days or months; null where no price is known, or there are several currencies. */
+export async function readCost({ per, start, end }: Period): Promise<Cost | null> {
+  const query = new URLSearchParams({ start, end, per })
+  return sumOf(await getJson<CostAnswer>(`/api/v1/energy/cost?${query.toString()}`))
 }
 
 function sumOf({ buckets }: CostAnswer): Cost | null {
@@ -47,38 +56,48 @@ function sumOf({ buckets }: CostAnswer): Cost | null {
   return { amount: priced.reduce((sum, bucket) => sum + bucket.cost!, 0), currency: [...currencies][0]! }
 }
 
+/** Days of the heat pumps. */
+export async function readPumps(start: string, end: string): Promise<HeatpumpBucket[]> {
+  const query = new URLSearchParams({ start, end, fields: PUMP_FIELDS, limit: '10000' })
+  return (await getJson<HeatpumpBucketsAnswer>(`/api/v1/heatpump/daily?${query.toString()}`)).buckets
+}
+
+/** Hours of the rooms. */
+async function readRooms(start: string, end: string): Promise<TemperatureBucket[]> {
+  const query = new URLSearchParams({ start, end, fields: 'room,temperature_mean,humidity_mean', limit: '10000' })
+  return (await getJson<TemperatureBucketsAnswer>(`/api/v1/temperature/hourly?${query.toString()}`)).buckets
+}
+
 export interface ClimateHistory {
   pumps: HeatpumpBucket[]
   rooms: TemperatureBucket[]
 }
 
-const PUMP_FIELDS =
-  'compressor_running_true_s,compressor_running_starts,power_consumption_kw_mean,target_temp_mean,actual_temp_mean'
+const PUMP_FIELDS = [
+  'compressor_running_true_s',
+  'compressor_running_starts',
+  'power_consumption_kw_mean',
+  'power_consumption_kw_weight_s',
+  'heat_output_kw_mean',
+  'heat_output_kw_weight_s',
+  'target_temp_mean',
+  'actual_temp_mean',
+].join()
 
 /** Days of heat pumps and hours of rooms from a local midnight until now. */
 export async function readClimate(from: Date): Promise<ClimateHistory> {
-  const ask = async <T>(path: string, fields: string) => {
-    const query = new URLSearchParams({ start: from.toISOString(), end: new Date().toISOString(), fields, limit: '10000' })
-    return (await getJson<{ buckets: T[] }>(`/api/v1/${path}?${query.toString()}`)).buckets
-  }
-  const [pumps, rooms] = await Promise.all([
-    ask<HeatpumpBucket>('heatpump/daily', PUMP_FIELDS),
-    ask<TemperatureBucket>('temperature/hourly', 'room,temperature_mean,humidity_mean'),
-  ])
+  const [start, end] = [from.toISOString(), new Date().toISOString()]
+  const [pumps, rooms] = await Promise.all([readPumps(start, end), readRooms(start, end)])
   return { pumps, rooms }
 }
 
-/** The pipeline now, when that was (ms), and the newest dead letters that nobody has dealt with. */
+/** The pipeline now, and when that was (ms). */
 export interface Moment {
   at: number
   pipeline: PipelineView
-  deadLetters: DeadLetter[]
 }
 
 export async function readMoment(): Promise<Moment> {
-  const [pipeline, letters] = await Promise.all([
-    getJson<PipelineView>('/api/v1/pipeline'),
-    getJson<DeadLettersAnswer>('/api/v1/dead-letters?limit=50'),
-  ])
-  return { at: performance.now(), pipeline, deadLetters: letters.dead_letters }
+  const pipeline = await getJson<PipelineView>('/api/v1/pipeline')
+  return { at: performance.now(), pipeline }
 }

@@ -104,7 +104,8 @@ function startOf(one: { start: string }): number {
   return Date.parse(one.start)
 }
 
-function dateOf(date: Date): string {
+/** A local date as the service takes it. */
+export function dateOf(date: Date): string {
   const two = (n: number) => String(n).padStart(2, '0')
   return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`
 }

@@ -18,6 +18,7 @@ export interface Schemas {
   EnergyRawAnswer: EnergyRawAnswer
   EnergyReading: EnergyReading
   Entry: Entry
+  EntryGroup: EntryGroup
   FieldSchema: FieldSchema
   Health: Health
   HeatpumpBucket: HeatpumpBucket
@@ -27,8 +28,15 @@ export interface Schemas {
   HeatpumpNewest: HeatpumpNewest
   HeatpumpRawAnswer: HeatpumpRawAnswer
   HeatpumpReading: HeatpumpReading
+  Judged: Judged
+  JudgedReason: JudgedReason
+  KindsAnswer: KindsAnswer
   PipelineView: PipelineView
   Problem: Problem
+  ReplayAsked: ReplayAsked
+  ReplayRequest: ReplayRequest
+  Replayed: Replayed
+  ReplaysAnswer: ReplaysAnswer
   StageView: StageView
   StreamSchema: StreamSchema
   StreamsAnswer: StreamsAnswer
@@ -231,6 +239,10 @@ export interface EnergyBucket {
    */
   power_kw_last?: number | null
   /**
+   * Power drawn; negative when fed in: for how long it is known (s)
+   */
+  power_kw_weight_s?: number | null
+  /**
    * Voltage between line and neutral: mean, weighted by time (V)
    */
   voltage_mean?: number | null
@@ -255,6 +267,10 @@ export interface EnergyBucket {
    */
   voltage_last?: number | null
   /**
+   * Voltage between line and neutral: for how long it is known (s)
+   */
+  voltage_weight_s?: number | null
+  /**
    * Current: mean, weighted by time (A)
    */
   current_mean?: number | null
@@ -278,6 +294,10 @@ export interface EnergyBucket {
    * Current: at the last reading (A)
    */
   current_last?: number | null
+  /**
+   * Current: for how long it is known (s)
+   */
+  current_weight_s?: number | null
 }
 export interface EnergyBucketsAnswer {
   stream: string
@@ -358,6 +378,18 @@ export interface EnergyReading {
   extra: {
     [k: string]: unknown
   } | null
+}
+export interface EntryGroup {
+  fingerprint: string
+  stream: string
+  stage: string
+  reason: string
+  n: number
+  first_failed_at: string
+  last_failed_at: string
+  example_id: number
+  example_detail: string
+  example_preview: string
 }
 export interface FieldSchema {
   name: string
@@ -440,6 +472,10 @@ export interface HeatpumpBucket {
    */
   target_temp_last?: number | null
   /**
+   * Temperature the controller aims for: for how long it is known (s)
+   */
+  target_temp_weight_s?: number | null
+  /**
    * Temperature it measures: mean, weighted by time (°C)
    */
   actual_temp_mean?: number | null
@@ -463,6 +499,10 @@ export interface HeatpumpBucket {
    * Temperature it measures: at the last reading (°C)
    */
   actual_temp_last?: number | null
+  /**
+   * Temperature it measures: for how long it is known (s)
+   */
+  actual_temp_weight_s?: number | null
   /**
    * Whether the compressor runs: for how long it was so (s)
    */
@@ -495,6 +535,38 @@ export interface HeatpumpBucket {
    * Electrical power drawn: at the last reading (kW)
    */
   power_consumption_kw_last?: number | null
+  /**
+   * Electrical power drawn: for how long it is known (s)
+   */
+  power_consumption_kw_weight_s?: number | null
+  /**
+   * Heat delivered, where the pump measures it: mean, weighted by time (kW)
+   */
+  heat_output_kw_mean?: number | null
+  /**
+   * Heat delivered, where the pump measures it: plain mean of the readings (kW)
+   */
+  heat_output_kw_sample_mean?: number | null
+  /**
+   * Heat delivered, where the pump measures it: least (kW)
+   */
+  heat_output_kw_min?: number | null
+  /**
+   * Heat delivered, where the pump measures it: greatest (kW)
+   */
+  heat_output_kw_max?: number | null
+  /**
+   * Heat delivered, where the pump measures it: at the first reading (kW)
+   */
+  heat_output_kw_first?: number | null
+  /**
+   * Heat delivered, where the pump measures it: at the last reading (kW)
+   */
+  heat_output_kw_last?: number | null
+  /**
+   * Heat delivered, where the pump measures it: for how long it is known (s)
+   */
+  heat_output_kw_weight_s?: number | null
 }
 export interface HeatpumpBucketsAnswer {
   stream: string
@@ -531,6 +603,10 @@ export interface HeatpumpData {
    * Electrical power drawn (kW)
    */
   power_consumption_kw: number | null
+  /**
+   * Heat delivered, where the pump measures it (kW)
+   */
+  heat_output_kw: number | null
 }
 export interface HeatpumpLatestAnswer {
   stream: string
@@ -580,6 +656,24 @@ export interface HeatpumpReading {
     [k: string]: unknown
   } | null
 }
+export interface Judged {
+  n: number
+  accepted: number
+  rejected: number
+  impossible: number
+  groups: JudgedReason[]
+}
+export interface JudgedReason {
+  kind: 'accepted' | 'rejected' | 'impossible'
+  stream: string
+  reason: string
+  n: number
+  example_id: number
+  example_detail: string
+}
+export interface KindsAnswer {
+  kinds: EntryGroup[]
+}
 export interface PipelineView {
   stages: StageView[]
   lag: {
@@ -610,6 +704,47 @@ export interface Problem {
   value?: string | null
   allowed?: string | null
   scope?: string | null
+}
+export interface ReplayAsked {
+  stream?: string | null
+  fingerprint?: string | null
+  device_id?: string | null
+  everything?: boolean
+  until_id?: number | null
+  dry_run?: boolean
+}
+export interface ReplayRequest {
+  request_id: number
+  requested_at: string
+  requested_by: string
+  dry_run: boolean
+  stream: string | null
+  fingerprint: string | null
+  device_id: string | null
+  until_id: number
+  n_selected: number
+  state: 'asked' | 'running' | 'done' | 'failed'
+  run_id: string | null
+  step: string | null
+  n_done: number | null
+  n_total: number | null
+  ended_at: string | null
+  judged: Judged | null
+  replayed: Replayed | null
+  problem: string | null
+}
+export interface Replayed {
+  replay_id: string
+  n_selected: number
+  n_stored: number
+  n_failed_again: number
+  impossible: {
+    [k: string]: number
+  }
+  complete: boolean
+}
+export interface ReplaysAnswer {
+  replays: ReplayRequest[]
 }
 export interface StreamSchema {
   name: string
@@ -682,6 +817,10 @@ export interface TemperatureBucket {
    */
   temperature_last?: number | null
   /**
+   * Air temperature: for how long it is known (s)
+   */
+  temperature_weight_s?: number | null
+  /**
    * Relative humidity: mean, weighted by time (%)
    */
   humidity_mean?: number | null
@@ -705,6 +844,10 @@ export interface TemperatureBucket {
    * Relative humidity: at the last reading (%)
    */
   humidity_last?: number | null
+  /**
+   * Relative humidity: for how long it is known (s)
+   */
+  humidity_weight_s?: number | null
 }
 export interface TemperatureBucketsAnswer {
   stream: string
