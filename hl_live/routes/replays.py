@@ -33,6 +33,7 @@ from hl_platform.core.settings import require_address
 log = structlog.get_logger()
 T = TypeVar("T")
 
+PATH = "/api/v1/dead-letters/replays"
 MAX_KINDS = 100
 MAX_LISTED = 20
 # Beyond what PostgreSQL's bigint holds there is no id.
@@ -82,8 +83,17 @@ def replay_routes(live: LiveService) -> list[HTTPRouteHandler]:
     """`/api/v1/dead-letters/kinds` and `/api/v1/dead-letters/replays`."""
     url = require_address(live.settings.database.url, "database", "url")
     read_url = live.settings.database.read_url or url
-    writes, reads = ReplayRequests(url, "hl-live-replays"), ReplayRequests(read_url, "hl-live-replays")
+    reads = ReplayRequests(read_url, "hl-live-replays")
+    writes = ReplayRequests(url, "hl-live-replays")
+    return [
+        _kinds_route(read_url),
+        _ask_route(live, writes, read_url),
+        _newest_route(reads),
+        _one_route(reads),
+    ]
 
+
+def _kinds_route(read_url: str) -> HTTPRouteHandler:
     @get(
         "/api/v1/dead-letters/kinds",
         tags=["dead letters"],
@@ -97,8 +107,12 @@ def replay_routes(live: LiveService) -> list[HTTPRouteHandler]:
         selection = Selection(device_id=query["device_id"])
         return KindsAnswer(await in_thread(lambda: _look(read_url, lambda i: i.groups(selection, MAX_KINDS))))
 
+    return kinds
+
+
+def _ask_route(live: LiveService, writes: ReplayRequests, read_url: str) -> HTTPRouteHandler:
     @post(
-        "/api/v1/dead-letters/replays",
+        PATH,
         tags=["dead letters"],
         status_code=202,
         summary="Ask for a replay, or for what would succeed",
@@ -111,18 +125,21 @@ def replay_routes(live: LiveService) -> list[HTTPRouteHandler]:
         # A form of another site can send any body, but not under this name without asking us first.
         if request.content_type[0] != JSON:
             raise HTTPException(status_code=415, detail=f"Send the request as {JSON}.")
+        read_params(request.query_params.dict(), ())
         selection = selection_of(data, list(live.streams))
         by = f"{grant_of(request).subject} at {request.client.host if request.client else 'unknown'}"
         asked = await in_thread(lambda: _ask(writes, read_url, selection, by, dry_run=data.dry_run))
         if asked is None:
             raise TooManyError(f"{MAX_OPEN} requests wait already.", RETRY_AFTER_S)
         log.info("replay_asked", request_id=asked.request_id, by=by, dry_run=data.dry_run, n=asked.n_selected)
-        return Response(
-            asked, status_code=202, headers={"Location": f"{request.url.path}/{asked.request_id}"}
-        )
+        return Response(asked, status_code=202, headers={"Location": f"{PATH}/{asked.request_id}"})
 
+    return ask
+
+
+def _newest_route(reads: ReplayRequests) -> HTTPRouteHandler:
     @get(
-        "/api/v1/dead-letters/replays",
+        PATH,
         tags=["dead letters"],
         summary="The newest requests to replay, and what became of them",
         operation_class=operation_of(()),
@@ -134,8 +151,12 @@ def replay_routes(live: LiveService) -> list[HTTPRouteHandler]:
         read_params(request.query_params.dict(), ())
         return ReplaysAnswer(list(await in_thread(lambda: reads.newest(MAX_LISTED))))
 
+    return newest
+
+
+def _one_route(reads: ReplayRequests) -> HTTPRouteHandler:
     @get(
-        "/api/v1/dead-letters/replays/{request_id:int}",
+        PATH + "/{request_id:int}",
         tags=["dead letters"],
         summary="What became of a request to replay",
         operation_class=operation_of(()),
@@ -150,7 +171,7 @@ def replay_routes(live: LiveService) -> list[HTTPRouteHandler]:
             raise HTTPException(status_code=404, detail=f"There is no request {request_id}.")
         return found
 
-    return [kinds, ask, newest, one]
+    return one
 
 
 def selection_of(asked: ReplayAsked, streams: list[str]) -> Selection:

@@ -304,3 +304,17 @@ def test_the_page_loads_only_from_its_own_service_and_breaks_none_of_its_rules(
     assert [url for url in requested if not url.startswith(house.url)] == []
     assert complaints == []
     context.close()
+
+
+def test_the_first_view_costs_less_than_200_kb(house: House, open_page: OpenPage):
+    house.start()
+    house.report_all()
+    page = open_page()
+    expect(figure(page, "meter1")).to_have_text("3.21 kW")
+    sizes = page.evaluate(
+        "[...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]"
+        ".map(({transferSize}) => transferSize)"
+    )
+    # Document, script, style and two typefaces, and what the API answered.
+    assert len(sizes) > 5
+    assert sum(sizes) < 200_000

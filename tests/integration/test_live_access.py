@@ -137,6 +137,17 @@ def test_every_documented_route_answers_401_without_a_token(live: LiveProcess) -
     assert {answer.headers["content-type"] for answer in answers.values()} == {"application/problem+json"}
 
 
+def test_replays_are_for_who_has_their_scope_and_is_not_limited_to_devices(live: LiveProcess) -> None:
+    def ask(*scopes: str, devices: tuple[str, ...] = ()) -> int:
+        token = create(live, f"asker{len(scopes)}{len(devices)}{scopes[0][:4]}", *scopes, devices=devices)
+        path, body = "/api/v1/dead-letters/replays", {"everything": True}
+        return call(live, path, token, method="POST", json=body).status_code
+
+    assert ask("read:*", "read:pipeline") == 403
+    assert ask("replay:dead-letters", devices=("meter1",)) == 403
+    assert ask("replay:dead-letters") == 202
+
+
 @pytest.mark.parametrize("path", ["/docs", "/docs/openapi.json", "/api/v1/gas", "/api/v1/energy/nothing"])
 def test_what_is_not_documented_answers_401_as_well(live: LiveProcess, path: str) -> None:
     assert call(live, path).status_code == 401

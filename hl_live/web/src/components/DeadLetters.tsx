@@ -46,7 +46,11 @@ function Kinds({ letters: { kinds, replays }, ask, format }: KindsProps) {
           <Kind key={kind.fingerprint} kind={kind} newest={newestOf(replays, kind.fingerprint)} ask={ask} format={format} />
         ))}
       </ul>
-      {kinds.length > MAX_SHOWN && <p className="others">And {format.number(kinds.length - MAX_SHOWN, '')} more kinds: `hl dlq list`.</p>}
+      {kinds.length > MAX_SHOWN && (
+        <p className="others">
+          And {format.number(kinds.length - MAX_SHOWN, '')} more kinds; <code>hl dlq list</code> has them all.
+        </p>
+      )}
       {done.length > 0 && (
         <>
           <h3>Replayed last</h3>

@@ -42,7 +42,7 @@ export function Totals({ stream, today, now, format }: TotalsProps) {
 
 function NoPrice() {
   return (
-    <span className="none no-price">
+    <span className="no-price">
       no price yet: <code>hl tariff set</code>
     </span>
   )
