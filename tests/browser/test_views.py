@@ -55,6 +55,13 @@ def test_energy_of_a_day_stands_beside_the_day_before_with_what_was_estimated(
     expect(page.get_by_role("row", name="12:00").get_by_role("cell")).to_have_text(["1.0", "", "2.0"])
 
 
+def test_a_day_of_which_nothing_is_known_says_so(house: House, open_page: OpenPage) -> None:
+    house.start()
+    page = open_page(color_scheme="dark")
+    go_to(page, "Energy")
+    expect(page.get_by_text("No meter has told anything of this day, nor of the day before.")).to_be_visible()
+
+
 def test_late_reading_corrects_a_past_hour_while_one_looks_at_it(house: House, open_page: OpenPage) -> None:
     house.start()
     fill(house)

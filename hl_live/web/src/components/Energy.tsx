@@ -59,6 +59,10 @@ export function Energy({ home, now, locales, format }: EnergyProps) {
       {problem !== null && <p className="problem">{problem}</p>}
       {history === null ? (
         problem === null && <p className="empty">Looking…</p>
+      ) : history.slots.every((slot) => slot.kwh === null && slot.before === null) ? (
+        <p className="empty">
+          No meter has told anything of this {words.whole}, nor of {words.before}.
+        </p>
       ) : (
         <>
           <Sums history={history} before={words.before} locales={locales} format={format} />
