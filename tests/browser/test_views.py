@@ -47,7 +47,7 @@ def test_energy_of_a_day_stands_beside_the_day_before_with_what_was_estimated(
     go_to(page, "Energy")
     page.get_by_role("button", name="The day before").click()
     expect(page.get_by_test_id("energy-total")).to_have_text("24.0 kWh")
-    expect(page.get_by_text("-50%")).to_be_visible()
+    expect(page.get_by_text(re.compile("^.50%$"))).to_be_visible()
     expect(page.get_by_text("Of it estimated").locator("xpath=../dd")).to_have_text("2.0 kWh")
     page.get_by_text("As a table").click()
     row = page.get_by_role("row", name="10:00")

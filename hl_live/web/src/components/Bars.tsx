@@ -2,7 +2,7 @@ import { useState } from 'react'
 
 import type { Format } from '../format'
 import type { Slot } from '../period'
-import { axisOf, decimalsOf } from '../scale'
+import { decimalsOf, roundUp } from '../scale'
 
 interface BarsProps {
   slots: readonly Slot[]
@@ -18,7 +18,8 @@ export function Bars({ slots, names, labels, format }: BarsProps) {
   const [pointed, setPointed] = useState<number | null>(null)
   const most = Math.max(0.001, ...slots.flatMap((slot) => [Math.abs(slot.kwh ?? 0), Math.abs(slot.before ?? 0)]))
   // The highest bar is as high as the plot, whatever the next round number would be.
-  const lines = axisOf(0, most, true).lines.filter((kwh) => kwh <= most)
+  const step = roundUp(most / 4)
+  const lines = Array.from({ length: Math.floor(most / step + 1e-9) + 1 }, (_, n) => n * step)
   const digits = decimalsOf(lines)
   const share = (kwh: number | null) => `${(Math.abs(kwh ?? 0) / most) * 100}%`
   return (

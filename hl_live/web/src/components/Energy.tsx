@@ -84,17 +84,16 @@ export function Energy({ home, now, locales, format }: EnergyProps) {
 
 function Sums({ history, before, locales, format }: { history: EnergyHistory; before: string; locales: readonly string[]; format: Format }) {
   const totals = sumUp(history.slots)
-  const change = totals.before === null || totals.before === 0 ? null : totals.kwh / totals.before - 1
   return (
     <dl className="sums">
       <div>
         <dt>Energy</dt>
         <dd data-testid="energy-total">{format.number(totals.kwh, 'kWh')} kWh</dd>
       </div>
-      {change !== null && (
+      {totals.change !== null && (
         <div>
-          <dt title="Up to the same hour, day or month">Against {before}</dt>
-          <dd>{new Intl.NumberFormat([...locales], { style: 'percent', signDisplay: 'exceptZero' }).format(change)}</dd>
+          <dt title="Hours, days or months that are over and known of both">Against {before}</dt>
+          <dd>{new Intl.NumberFormat([...locales], { style: 'percent', signDisplay: 'exceptZero' }).format(totals.change).replace('-', '−')}</dd>
         </div>
       )}
       {history.cost !== null && (
