@@ -97,7 +97,8 @@ class DocsPage(OpenAPIRenderPlugin):
 def _operation(method: str, path: str, operation: dict[str, Any], schema: dict[str, Any]) -> str:
     summary = html.escape(operation.get("summary") or "")
     inputs = "".join(_input(parameter) for parameter in operation.get("parameters") or [])
-    [(media_type, content)] = operation["responses"]["200"]["content"].items()
+    # Its JSON comes first, where there are several formats.
+    media_type, content = next(iter(operation["responses"]["200"]["content"].items()))
     answer = content["schema"]
     # An answer that does not end cannot be shown.
     button = "" if media_type == "text/event-stream" else "<button>Try</button>"
@@ -112,7 +113,9 @@ def _operation(method: str, path: str, operation: dict[str, Any], schema: dict[s
 def _input(parameter: dict[str, Any]) -> str:
     name = html.escape(parameter["name"])
     required = " required" if parameter.get("required") else ""
-    schema = parameter["schema"].get("items") or parameter["schema"]
+    schema = (
+        parameter["schema"].get("items") or (parameter["schema"].get("anyOf") or [parameter["schema"]])[0]
+    )
     kind = schema.get("format") or schema.get("type")
     return (
         f"<label><code>{name}</code> <input name='{name}' placeholder='{html.escape(str(kind))}'{required}>"
