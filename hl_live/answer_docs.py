@@ -6,6 +6,7 @@ from litestar.openapi.spec import OpenAPIHeader, OpenAPIMediaType, OpenAPIRespon
 from litestar.openapi.spec.enums import OpenAPIType
 
 from hl_live.formats import CSV, PARQUET
+from hl_live.problems import PROBLEM_JSON
 
 TEXT = Schema(type=OpenAPIType.STRING)
 OTHER_FORMATS: Mapping[str, OpenAPIMediaType] = {
@@ -48,7 +49,8 @@ def document(operation: Operation, *, tables: bool, tagged: bool) -> None:
     for status, response in (operation.responses or {}).items():
         if not isinstance(response, OpenAPIResponse):
             continue
-        added = {**OF_STATUS.get(status, {}), **RATES}
+        is_problem = PROBLEM_JSON in (response.content or {})
+        added = {**(OF_STATUS.get(status, {}) if is_problem else {}), **RATES}
         if tagged and status in ("200", "304"):
             added = {**CACHED, **added}
         if tables and status == "200":

@@ -37,6 +37,7 @@ class Param(NamedTuple):
         many: may be given several times; its value is then a list.
         default: its value when it is not given.
         join: of the values of one that may be given several times, to its value.
+        example: what may be given, for documentation and tests.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Param(NamedTuple):
     many: bool = False
     default: Any = None
     join: Callable[[list[Any]], Any] = list
+    example: Any = None
 
 
 def parse_time(text: str) -> datetime:
@@ -137,6 +139,7 @@ DEVICES = Param(
     parse_device_id,
     DEVICE_ALLOWED,
     many=True,
+    example=["meter1"],
 )
 LIMIT = Param(
     "limit",
@@ -184,6 +187,7 @@ TZ = Param(
     Schema(type=OpenAPIType.STRING, max_length=64),
     parse_zone,
     "a name of the time zone database, such as Europe/Berlin",
+    example="Europe/Berlin",
 )
 FILL = Param(
     "fill",
@@ -211,8 +215,8 @@ def range_params(zone: tzinfo) -> tuple[Param, Param]:
 
     start, end = "Begin of the range, inclusive: a time, or a local date.", "End of the range, exclusive."
     return (
-        Param("start", start, _TIME_SCHEMA, parse, RANGE_ALLOWED, required=True),
-        Param("end", end, _TIME_SCHEMA, parse, RANGE_ALLOWED, required=True),
+        Param("start", start, _TIME_SCHEMA, parse, RANGE_ALLOWED, required=True, example="2026-01-03"),
+        Param("end", end, _TIME_SCHEMA, parse, RANGE_ALLOWED, required=True, example="2026-01-04"),
     )
 
 
@@ -234,6 +238,7 @@ def fields_param(names: tuple[str, ...]) -> Param:
         allowed,
         many=True,
         join=lambda sets: tuple(name for name in names if any(name in chosen for chosen in sets)),
+        example=[names[0]],
     )
 
 
@@ -282,6 +287,7 @@ def operation_of(params: Sequence[Param], *, tables: bool = False, tagged: bool 
                     description=param.description,
                     required=param.required,
                     schema=param.schema,
+                    example=param.example,
                 )
                 for param in params
             ]

@@ -188,7 +188,9 @@ def problem_of(error: Exception) -> tuple[Problem, dict[str, str]]:
             )
             return problem, {"Retry-After": str(math.ceil(wait_s))}
         case HTTPException():
-            return _problem(error.status_code, error.detail or TITLES.get(error.status_code, "")), {}
+            # Such as Allow, of a 405.
+            headers = {name.title(): value for name, value in (error.headers or {}).items()}
+            return _problem(error.status_code, error.detail or TITLES.get(error.status_code, "")), headers
         case _:
             return _problem(HTTP_500_INTERNAL_SERVER_ERROR, "Something failed; the log says what."), {}
 
