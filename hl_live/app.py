@@ -71,7 +71,7 @@ def create_app(settings: Settings, page_folder: Path = DIST, parts: PartCache | 
         cors_config=cors_of(settings.live),
         before_send=[add_headers],
         exception_handlers={Exception: answer_problem},
-        openapi_config=openapi_config(),
+        openapi_config=openapi_config(asks=gate.asks),
         request_max_body_size=MAX_REQUEST_BYTES,
         logging_config=None,
     )

@@ -16,7 +16,6 @@ from hl_live.schemas import Health
 from hl_live.service import LiveService
 from hl_platform.core.access import READ_PIPELINE
 
-
 # A service that is not well says so with its status.
 ITS_HEALTH = {
     **PROBLEMS,
