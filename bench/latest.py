@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple, cast
 
 import psycopg
@@ -167,8 +168,8 @@ async def _send(clients: Clients, rate: float, seconds: float) -> int:
 
 
 @contextmanager
-def serving(n_devices: int) -> Iterator[int]:
-    """The port of a live service with its own PostgreSQL and Kafka, which answers from memory."""
+def serving(n_devices: int) -> Iterator[tuple[int, int]]:
+    """Port and process of a live service with its own PostgreSQL and Kafka, which answers from memory."""
     with own_postgres() as url, own_kafka() as kafka:
         port = free_port()
         env = {
@@ -190,7 +191,7 @@ def serving(n_devices: int) -> Iterator[int]:
         ) as process:
             try:
                 _wait_filled(process)
-                yield port
+                yield port, process.pid
             finally:
                 process.terminate()
 
@@ -215,6 +216,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=float, default=500.0, help="requests per second")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--realtime",
+        action="store_true",
+        help="service and client of one's own go before all other programs, as if there were none (root)",
+    )
     parser.add_argument("--devices", type=int, default=10, help="in each answer, of a service of its own")
 
 
@@ -223,8 +229,21 @@ def main(arguments: argparse.Namespace) -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     if arguments.port is not None:
         return _report(arguments, arguments.port)
-    with serving(arguments.devices) as port:
-        return _report(arguments, port)
+    with serving(arguments.devices) as (port, process_id):
+        if not arguments.realtime:
+            return _report(arguments, port)
+        _schedule(process_id, os.SCHED_RR, 1)
+        _schedule(os.getpid(), os.SCHED_RR, 1)
+        try:
+            return _report(arguments, port)
+        finally:
+            _schedule(os.getpid(), os.SCHED_OTHER, 0)
+
+
+def _schedule(process_id: int, policy: int, priority: int) -> None:
+    """Sets how all threads of a process are scheduled (Linux)."""
+    for thread in Path(f"/proc/{process_id}/task").iterdir():
+        os.sched_setscheduler(int(thread.name), policy, os.sched_param(priority))
 
 
 def _report(arguments: argparse.Namespace, port: int) -> int:
