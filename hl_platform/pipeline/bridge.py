@@ -148,55 +148,48 @@ class Bridge:
         # and the older of two never replaces the newer.
         if self._pulse.missed:
             return
-        received: Counter[str] = Counter()
         records: list[tuple[Outgoing, Token | None]] = []
         done: list[Token] = []
         for message in messages:
-            record = self._make_record(message, received_at, received)
+            record = self._make_record(message, received_at)
             if record is not None:
                 records.append((record, message.token))
             elif message.token is not None:
                 done.append(message.token)
-        for stream, n in received.items():
+        for stream, n in Counter([record.stream for record, _ in records]).items():
             self._stats.count(stream, received=n, last_reading_at=received_at)
         self._outlet.submit(records)
         if done:
             self._session.settle(done)
 
-    def _make_record(
-        self, message: MqttMessage, received_at: datetime, received: Counter[str]
-    ) -> Outgoing | None:
-        way = self._way_of(message)
+    def _make_record(self, message: MqttMessage, received_at: datetime) -> Outgoing | None:
+        """None for a message that is to go nowhere."""
+        way = self._ways.get((message.mqtt_topic, message.qos, message.retained)) or self._new_way(message)
         if way is None:
             return None
-        stream = way.stream
+        stream, decoder, source = way
         if message.retained and stream.retained == "ignore":
             # Our subscription asks for none; not every broker listens.
             self._stats.count(stream.name, received=1, dropped=1)
             return None
-        received[stream.name] += 1
         try:
-            device_id, value = way.decoder.encode_record(message.payload, received_at, way.source)
+            device_id, value = decoder.encode_record(message.payload, received_at, source)
             if len(value) > SURELY_FITS_BYTES:
                 check_size(device_id, value)
         except PoisonRecordError as fault:
             return self._reject(stream, message, fault, received_at)
         return Outgoing(stream.name, False, stream.kafka_topic, device_id, value)  # noqa: FBT003
 
-    def _way_of(self, message: MqttMessage) -> Way | None:
-        key = (message.mqtt_topic, message.qos, message.retained)
-        way = self._ways.get(key)
-        if way is not None:
-            return way
+    def _new_way(self, message: MqttMessage) -> Way | None:
         stream = self._router.stream_of(message.mqtt_topic)
         if stream is None:
             # Cannot come through our filters; a broker that sends it all the same must not stop us.
             log.error("message_of_no_stream", mqtt_topic=message.mqtt_topic)
             return None
-        way = Way(stream, self._decoders[stream.name], Source(*key, self._service))
+        key = (message.mqtt_topic, message.qos, message.retained)
         if len(self._ways) >= MAX_WAYS:
             self._ways.clear()
-        self._ways[key] = way
+        way = self._ways[key] = Way(stream, self._decoders[stream.name], Source(*key, self._service))
         return way
 
     def _reject(

@@ -155,7 +155,7 @@ class FakeProducer:
         self, topic: str, key: str, value: bytes, headers: Mapping[str, str] | None, number: int
     ) -> bool:
         def note(delivery: Delivery) -> None:
-            self.reports.append(Report(number, *delivery))
+            self.reports.append((number, *delivery))
 
         return self.try_send(topic, key, value, note, headers)
 

@@ -40,19 +40,9 @@ class Delivery(NamedTuple):
 Delivered = Callable[[Delivery], None]
 
 
-class Report(NamedTuple):
-    """What became of a record that was queued under a number.
-
-    Args:
-        number: as it was queued.
-        error: why Kafka did not take it; None if it did.
-        kafka_partition, offset: where it is then.
-    """
-
-    number: int
-    error: HlError | None
-    kafka_partition: int
-    offset: int
+# What became of a record that was queued under a number: that number, why Kafka did not take it or None, and the
+# partition and offset where it is. A plain tuple: one is made for every reading.
+Report = tuple[int, HlError | None, int, int]
 
 
 class KafkaProducer:
@@ -134,10 +124,9 @@ class KafkaProducer:
 
     def _note(self, number: int, error: KafkaError | None, message: Message) -> None:
         if error is None:
-            report = Report(number, None, message.partition() or 0, message.offset() or 0)
+            self._reports.append((number, None, message.partition() or 0, message.offset() or 0))
         else:
-            report = Report(number, translate(error), -1, -1)
-        self._reports.append(report)
+            self._reports.append((number, translate(error), -1, -1))
 
     def _produce(
         self,

@@ -44,6 +44,8 @@ KEEPALIVE_S = 15
 PATIENCE = 1.5
 # MQTT 5.0, 3.8.3.1: retained messages at every subscription, only at a new one, or never.
 RETAIN_HANDLING = {"ingest": 0, "latest": 1, "ignore": 2}
+# MQTT 5.0, 2.2.1: a packet id has two bytes, and an unacknowledged message's is not used again.
+MAX_PACKET_IDS = 65_535
 SUBSCRIBE_ID, UNSUBSCRIBE_ID = 1, 2
 
 
@@ -239,19 +241,19 @@ class SocketSession:
 
     def _take(self, packets: Iterable[Packet]) -> Sequence[MqttMessage]:
         messages = []
-        open_window = self._window.open
+        window_open = self._window.open
         for packet in packets:
-            if type(packet) is MqttMessage:
-                if packet.packet_id:
-                    packet.token = open_window(packet.packet_id)
-                messages.append(packet)
-            else:
+            if type(packet) is not MqttMessage:
                 self._react(packet)
+                continue
+            if packet.packet_id:
+                packet.token = window_open(packet.packet_id)
+            messages.append(packet)
         if messages and not self._welcome:
             raise MalformedPacketError("a message before CONNACK")
-        if len(self._window) > self._mqtt.receive_maximum:
-            # MQTT 5.0, 3.3.4: it must not; and what it sends ahead fills our memory.
-            self._lose(f"more than {self._mqtt.receive_maximum} unacknowledged messages", say=TOO_MANY)
+        if len(self._window) > MAX_PACKET_IDS:
+            # What it sends ahead fills our memory. Not the receive maximum: Mosquitto goes a little beyond it.
+            self._lose(f"more than {MAX_PACKET_IDS} unacknowledged messages", say=TOO_MANY)
             return ()
         return messages
 
