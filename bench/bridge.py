@@ -1,8 +1,8 @@
 """How many readings the bridge carries, beside what reads MQTT or writes Kafka without its guarantees.
 
 Needs no stack: starts a Mosquitto and a Kafka of its own. For each peer, in turns, the broker's queue of a persistent
-session is filled, then the peer takes it; measured is from the first reading to the last that is done. After each run of
-hl's bridge Kafka must hold exactly what was published, every device's readings in order, and the accounts balance.
+session is filled, then the peer takes it; measured is from the first reading to the last that is done. After each run
+of hl's bridge Kafka must hold exactly what was published, every device's readings in order, and the accounts balance.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -126,6 +127,7 @@ def drain(peer: Peer, n: int, count: Callable[[], int] | None) -> Run:
     """Waits until a peer has done all; its speed from the first reading on.
 
     Args:
+        peer: at work.
         n: how many there are.
         count: how many are done, where the peer cannot tell.
     """
@@ -151,7 +153,7 @@ def drain(peer: Peer, n: int, count: Callable[[], int] | None) -> Run:
 def measure(site: Site, kind: str, name: str, readings: list[Reading]) -> Run:
     """One run of one peer, with its proof."""
     client_id, topic = f"{name}-bridge", f"bench.{name}"
-    log = Log(site.kafka.bootstrap_servers, topic) if kind != "paho" and kind != "socket" else None
+    log = Log(site.kafka.bootstrap_servers, topic) if kind in ON_KAFKA else None
     if kind != "librdkafka":
         make_session(site.address, client_id)
         publisher = Publisher(site.address)
@@ -160,7 +162,7 @@ def measure(site: Site, kind: str, name: str, readings: list[Reading]) -> Run:
     with site.peer(kind, client_id, topic, len(readings)) as peer:
         run = drain(peer, len(readings), log.count if kind == "mq-bridge" and log else None)
         last = peer.end()
-    if log is not None and kind in ON_KAFKA:
+    if log is not None:
         log.check(expected_of(readings))
     if kind == "hl":
         check_account(last["account"], len(readings))
@@ -174,7 +176,7 @@ def check_account(account: dict[str, int], n: int) -> None:
 
 
 def sustain(site: Site, seed: int, seconds: float) -> tuple[Run, int]:
-    """hl's bridge beside a publisher that is never far ahead of it; also how many readings that were."""
+    """The bridge beside a publisher that is never far ahead of it; also how many readings that were."""
     name = "sustained"
     make_session(site.address, f"{name}-bridge")
     log = Log(site.kafka.bootstrap_servers, f"bench.{name}")
@@ -236,8 +238,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Measures and prints."""
-    import tempfile  # noqa: PLC0415
-
     out = console()
     readings = plan_readings(arguments.seed, arguments.n)
     peers = [kind for kind in arguments.peers if kind != "mq-bridge" or arguments.mq_bridge]

@@ -1,7 +1,7 @@
 """`python -m bench.bridge_peers KIND ...`: who takes the readings, as a process of its own that tells how far it is.
 
-Prints a line of JSON for each look at itself: readings done, seconds of CPU, resident memory. Ends when its standard input
-does; hl's bridge then says what its accounts are.
+Prints a line of JSON for each look at itself: readings done, seconds of CPU, resident memory. Ends when its standard
+input does; hl's bridge then says what its accounts are.
 """
 
 import json
@@ -56,7 +56,7 @@ class Progress:
 
 
 def run_hl(mqtt_port: int, kafka: str, client_id: str, topic: str) -> None:
-    """hl's bridge, as its service makes it, without a lease."""
+    """The bridge, as its service makes it, without a lease."""
     from msgspec.structs import replace  # noqa: PLC0415 - mq-bridge's environment has none of these
 
     from hl_platform.adapters.kafka.topics import ensure_topics  # noqa: PLC0415

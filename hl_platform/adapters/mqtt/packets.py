@@ -126,7 +126,10 @@ class PacketReader:
         while at + 1 < n_bytes:
             length, body = data[at + 1], at + 2
             if length > 127:  # noqa: PLR2004 - 1.5.5: more digits follow
-                length, body = read_length(data, at + 1)
+                if body < n_bytes and data[body] < 128:  # noqa: PLR2004 - two digits: nearly every reading
+                    length, body = length & 127 | data[body] << 7, body + 1
+                else:
+                    length, body = read_length(data, at + 1)
             end = body + length
             if not body or end > n_bytes:
                 self._wanted = end - at if body else 0

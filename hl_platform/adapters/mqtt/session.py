@@ -249,6 +249,9 @@ class SocketSession:
             if packet.packet_id:
                 packet.token = window_open(packet.packet_id)
             messages.append(packet)
+        if self._wire is None:
+            # Lost on the way. What the broker will send again is not taken now.
+            return [message for message in messages if message.token is None]
         if messages and not self._welcome:
             raise MalformedPacketError("a message before CONNACK")
         if len(self._window) > MAX_PACKET_IDS:
@@ -265,7 +268,7 @@ class SocketSession:
         elif isinstance(packet, UnsubAck):
             self._unsubscribed()
         elif isinstance(packet, Disconnect):
-            raise WireError(f"the broker says: {reason_text(packet.reason)}")
+            self._lose(f"the broker says: {reason_text(packet.reason)}")
 
     def _greeted(self, answer: ConnAck) -> None:
         if self._welcome:
