@@ -4,12 +4,9 @@ One decoder per stream, built from its declaration. The bridge and the sink use 
 that some other program put on the Kafka topic is held to the same rules.
 """
 
-import json
 import re
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from itertools import count
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -17,6 +14,8 @@ from msgspec import Meta
 
 from hl_platform.core.coverage import NO_BRIDGE
 from hl_platform.core.errors import PoisonRecordError
+from hl_platform.core.own_records import OwnRecords
+from hl_platform.core.payloads import parse_object
 from hl_platform.core.probe import PROBE_DEVICE
 from hl_platform.core.settings import ReadingSettings
 from hl_platform.core.streams import INTEGER_RANGES, Field, Stream
@@ -40,11 +39,7 @@ ADDED_BY_BRIDGE = ("device_id", "received_at", "source")
 IMPORT_OF = "hl.import"
 # Sources that are remembered; a publisher that makes up ever new topics must not fill the memory.
 MAX_ORIGINS = 10_000
-# No device nests this deep, and encoders and PostgreSQL have limits of their own somewhere above.
-MAX_DEPTH = 32
-# An integer of more digits is beyond what a double can hold, and so beyond most that read JSON.
-MAX_DOUBLE_DIGITS = 308
-BEYOND_DOUBLE = re.compile(rb"\d{%d}" % (MAX_DOUBLE_DIGITS + 1))
+MAX_KEPT_TOPIC_CHARS = 256
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -61,7 +56,6 @@ OF_AN_IMPORT = Source("", 0, retained=False, bridge="")
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder()
 
 
 class _Received(msgspec.Struct, frozen=True):
@@ -124,6 +118,7 @@ class ReadingDecoder:
         self._floor = rules.floor
         self._max_ahead = timedelta(seconds=rules.max_ahead_s)
         self._shape = _shape_of(stream)
+        self._own = OwnRecords(stream, [_hint_of(field) for field in stream.fields])
         self._names = tuple(field.name for field in stream.fields)
         self._known = frozenset((*self._names, "timestamp", *ADDED_BY_BRIDGE))
         self._prefix_levels = stream.mqtt_filter.count("/")
@@ -178,15 +173,31 @@ class ReadingDecoder:
             key: its key, the device where the value names none.
             kafka_time: its Kafka timestamp, taken as received_at where the value has none.
         """
-        return self.decode_attributed(value, key, kafka_time)[0]
+        return (self.decode_own(value) or self.decode_attributed(value, key, kafka_time))[0]
+
+    def decode_own(self, value: bytes) -> tuple[Reading, str] | None:
+        """Validates a Kafka record that looks just as a bridge writes it, at a quarter of the cost.
+
+        Returns:
+            What `decode_attributed` would return; None where that must look.
+
+        Guarantee: never says anything else than `decode_attributed`.
+        """
+        own = self._own.read(value)
+        if own is None:
+            return None
+        device_id, timestamp, values, received_at, bridge = own
+        _check_device_id(device_id)
+        self._check_time(timestamp, received_at, received_at + self._max_ahead)
+        return Reading(device_id, timestamp, values, None, received_at), bridge
 
     def decode_attributed(self, value: bytes, key: str | None, kafka_time: datetime) -> tuple[Reading, str]:
-        """Validates a Kafka record as `decode_record` does.
+        """Validates a Kafka record as `decode_record` does, looking at everything.
 
         Returns:
             The reading, and the bridge that its `source` names; NO_BRIDGE if it names none.
         """
-        raw = self._parse(value)
+        raw = parse_object(value)
         device_id = _check_device_id(raw.get("device_id", key))
         received_at = _received_at(raw, kafka_time)
         shaped = self._convert(raw, received_at, received_at + self._max_ahead)
@@ -220,7 +231,8 @@ class ReadingDecoder:
         origin = _Origin(device_id, msgspec.Raw(_encoder.encode(source)))
         if len(self._origins) >= MAX_ORIGINS:
             self._origins.clear()
-        self._origins[source] = origin
+        if len(source.mqtt_topic) <= MAX_KEPT_TOPIC_CHARS:
+            self._origins[source] = origin
         return origin
 
     def _make_room(self, raw: dict[str, Any], device_id: str) -> None:
@@ -237,28 +249,7 @@ class ReadingDecoder:
             raise PoisonRecordError(
                 "too_large", f"{len(payload)} bytes; {self._rules.max_payload_bytes} are allowed"
             )
-        return self._parse(payload)
-
-    def _parse(self, payload: bytes) -> dict[str, Any]:
-        try:
-            raw = _decoder.decode(payload)
-        # RecursionError is how msgspec refuses a document nested deeper than the stack.
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-            raise PoisonRecordError("not_json", str(exc)) from exc
-        if type(raw) is not dict:
-            raise PoisonRecordError("not_json", f"a {type(raw).__name__}, not an object")
-        # Cheap tests on bytes spare nearly every payload the walk.
-        if (
-            b"\\u0000" in payload
-            or payload.count(b"[") + payload.count(b"{") > MAX_DEPTH
-            or (len(payload) > MAX_DOUBLE_DIGITS and BEYOND_DOUBLE.search(payload))
-        ):
-            _check_storable(raw)
-        # Every string has two quotes: more of them than the result explains are those of a key that came twice,
-        # or harmless ones inside a text or an array.
-        if payload.count(b'"') != _n_quotes(raw):
-            _check_keys(payload)
-        return raw
+        return parse_object(payload)
 
     def _convert(self, raw: dict[str, Any], received_at: datetime, latest: datetime) -> msgspec.Struct:
         try:
@@ -266,6 +257,10 @@ class ReadingDecoder:
         except msgspec.ValidationError as exc:
             raise PoisonRecordError("invalid", str(exc)) from exc
         timestamp: datetime = shaped.timestamp  # type: ignore[attr-defined]
+        self._check_time(timestamp, received_at, latest)
+        return shaped
+
+    def _check_time(self, timestamp: datetime, received_at: datetime, latest: datetime) -> None:
         if timestamp > latest:
             ahead_s = (timestamp - received_at).total_seconds()
             raise PoisonRecordError("clock_ahead", f"{timestamp.isoformat()} is {ahead_s:.0f} s ahead")
@@ -273,7 +268,6 @@ class ReadingDecoder:
             raise PoisonRecordError(
                 "clock_unset", f"{timestamp.isoformat()} is before {self._floor.isoformat()}"
             )
-        return shaped
 
     def _device_id_of(self, raw: dict[str, Any], origin: _Origin, source: Source) -> str:
         field = self._stream.device_id_field
@@ -351,49 +345,3 @@ def _received_at(raw: dict[str, Any], kafka_time: datetime) -> datetime:
         return msgspec.convert(raw, _Received).received_at
     except msgspec.ValidationError as exc:
         raise PoisonRecordError("invalid", str(exc)) from exc
-
-
-def _check_storable(raw: dict[str, Any]) -> None:
-    # Level by level instead of recursively: a hostile payload must not exhaust the stack.
-    level: list[Any] = [raw]
-    for depth in count(1):
-        below: list[Any] = []
-        for value in level:
-            if isinstance(value, str) and "\x00" in value:
-                # PostgreSQL's text and jsonb cannot hold it.
-                raise PoisonRecordError("invalid", "text with the character U+0000")
-            if isinstance(value, int) and abs(value) > sys.float_info.max:
-                raise PoisonRecordError("invalid", "a number beyond the range of a double")
-            if isinstance(value, dict | list) and depth > MAX_DEPTH:
-                raise PoisonRecordError("invalid", f"nested deeper than {MAX_DEPTH} levels")
-            if isinstance(value, dict):
-                below.extend((*value.keys(), *value.values()))
-            elif isinstance(value, list):
-                below.extend(value)
-        if not below:
-            return
-        level = below
-
-
-def _n_quotes(raw: dict[str, Any]) -> int:
-    """How many quotes the JSON text of an object has if no string escapes one and no array holds a string."""
-    types = list(map(type, raw.values()))
-    n = 2 * (len(types) + types.count(str))
-    if dict in types:
-        for value in raw.values():
-            if type(value) is dict:
-                n += _n_quotes(value)
-    return n
-
-
-def _check_keys(payload: bytes) -> None:
-    # Exact and slow. The last of two values would win, and the other be lost without a word.
-    json.loads(payload, object_pairs_hook=_check_pairs, parse_int=len, parse_float=len)
-
-
-def _check_pairs(pairs: list[tuple[str, Any]]) -> None:
-    seen: set[str] = set()
-    for key, _ in pairs:
-        if key in seen:
-            raise PoisonRecordError("invalid", f"key {key!r:.80} twice in one object")
-        seen.add(key)

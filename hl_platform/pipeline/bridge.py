@@ -23,7 +23,7 @@ from hl_platform.adapters.mqtt.session import MqttSession, Token
 from hl_platform.core.accounts import StageStats
 from hl_platform.core.coverage import DEAD_LETTERED, FORWARDED, Covered, Place
 from hl_platform.core.errors import FencedError, PoisonRecordError
-from hl_platform.core.readings import ReadingDecoder, Source
+from hl_platform.core.readings import MAX_KEPT_TOPIC_CHARS, ReadingDecoder, Source
 from hl_platform.core.routing import Router
 from hl_platform.core.settings import ReadingSettings
 from hl_platform.core.streams import Stream
@@ -187,9 +187,11 @@ class Bridge:
             log.error("message_of_no_stream", mqtt_topic=message.mqtt_topic)
             return None
         key = (message.mqtt_topic, message.qos, message.retained)
+        way = Way(stream, self._decoders[stream.name], Source(*key, self._service))
         if len(self._ways) >= MAX_WAYS:
             self._ways.clear()
-        way = self._ways[key] = Way(stream, self._decoders[stream.name], Source(*key, self._service))
+        if len(message.mqtt_topic) <= MAX_KEPT_TOPIC_CHARS:
+            self._ways[key] = way
         return way
 
     def _reject(
