@@ -8,7 +8,7 @@ from hl_platform.adapters.mqtt.session import Token
 from hl_platform.core.errors import InvariantError
 
 
-class Outgoing(msgspec.Struct, array_like=True, frozen=True):
+class Outgoing(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A record that is not on Kafka yet.
 
     Args:

@@ -161,6 +161,9 @@ class FakeProducer:
 
     def collect(self, timeout_s: float) -> list[Report]:
         self.poll(timeout_s)
+        return self.take_collected()
+
+    def take_collected(self) -> list[Report]:
         reports, self.reports = self.reports, []
         return reports
 

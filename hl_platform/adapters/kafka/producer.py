@@ -119,6 +119,10 @@ class KafkaProducer:
     def collect(self, timeout_s: float) -> list[Report]:
         """Serves reports for at most this long, and returns those of records that were queued under a number."""
         self._producer.poll(timeout_s)
+        return self.take_collected()
+
+    def take_collected(self) -> list[Report]:
+        """The reports that were served since the last `collect`, by `close` for instance."""
         reports, self._reports = self._reports, []
         return reports
 
