@@ -23,7 +23,7 @@ import confluent_kafka
 import psutil
 from rich.table import Table
 
-from bench.bridge_load import Publisher, Reading, chunks, expected_of, make_session, plan_readings
+from bench.bridge_load import Plan, Publisher, make_session
 from bench.bridge_log import Log
 from bench.stack import console, percentiles
 from hl_platform.core.settings import MqttSettings, load_settings
@@ -111,6 +111,11 @@ class Peer:
         message = f"a peer ended with {self._process.wait()}; see its log"
         raise SystemExit(message)
 
+    def cpu_s(self) -> float:
+        """Seconds of CPU it has used."""
+        times = psutil.Process(self._process.pid).cpu_times()
+        return float(times.user + times.system)
+
     def end(self) -> dict[str, Any]:
         """Ends it; its last line."""
         assert self._process.stdin is not None
@@ -137,7 +142,8 @@ def drain(peer: Peer, n: int, count: Callable[[], int] | None) -> Run:
     while True:
         now = peer.look()
         if count is not None:
-            now["n"] = count()
+            # Counting takes longer than the peer's lines do: they would be old.
+            now |= {"n": count(), "at": time.time(), "cpu_s": peer.cpu_s()}
         if first is None:
             if now["n"]:
                 first = idle
@@ -150,22 +156,22 @@ def drain(peer: Peer, n: int, count: Callable[[], int] | None) -> Run:
     return Run(n / seconds, cpu_s / n * 1e6, now["peak_mb"])
 
 
-def measure(site: Site, kind: str, name: str, readings: list[Reading]) -> Run:
+def measure(site: Site, kind: str, name: str, plan: Plan, n: int) -> Run:
     """One run of one peer, with its proof."""
     client_id, topic = f"{name}-bridge", f"bench.{name}"
     log = Log(site.kafka.bootstrap_servers, topic) if kind in ON_KAFKA else None
     if kind != "librdkafka":
         make_session(site.address, client_id)
         publisher = Publisher(site.address)
-        publisher.publish(readings)
+        publisher.publish(plan.take(n))
         publisher.close()
-    with site.peer(kind, client_id, topic, len(readings)) as peer:
-        run = drain(peer, len(readings), log.count if kind == "mq-bridge" and log else None)
+    with site.peer(kind, client_id, topic, n) as peer:
+        run = drain(peer, n, log.count if kind == "mq-bridge" and log else None)
         last = peer.end()
     if log is not None:
-        log.check(expected_of(readings))
+        log.check(plan.expected)
     if kind == "hl":
-        check_account(last["account"], len(readings))
+        check_account(last["account"], n)
     return run
 
 
@@ -180,45 +186,41 @@ def sustain(site: Site, seed: int, seconds: float) -> tuple[Run, int]:
     name = "sustained"
     make_session(site.address, f"{name}-bridge")
     log = Log(site.kafka.bootstrap_servers, f"bench.{name}")
-    publisher = Publisher(site.address)
-    published: list[Reading] = []
+    publisher, plan = Publisher(site.address), Plan(seed)
     with site.peer("hl", f"{name}-bridge", f"bench.{name}", 0) as peer:
         first = now = peer.look()
         until = time.monotonic() + seconds
-        for chunk in chunks(plan_readings(seed, 20_000_000 if seconds > 20 else 4_000_000), 2_000):
-            if time.monotonic() > until:
-                break
-            publisher.publish(chunk)
-            published += chunk
-            while len(published) - now["n"] > AHEAD:
+        while time.monotonic() < until:
+            publisher.publish(plan.take(2_000))
+            while plan.n - now["n"] > AHEAD:
                 now = peer.look()
-        while now["n"] < len(published):
+        while now["n"] < plan.n:
             now = peer.look()
         last = peer.end()
     publisher.close()
-    n = len(published)
-    check_account(last["account"], n)
-    log.check(expected_of(published))
-    return Run(n / (now["at"] - first["at"]), (now["cpu_s"] - first["cpu_s"]) / n * 1e6, now["peak_mb"]), n
+    check_account(last["account"], plan.n)
+    log.check(plan.expected)
+    per_s, cpu_s = plan.n / (now["at"] - first["at"]), now["cpu_s"] - first["cpu_s"]
+    return Run(per_s, cpu_s / plan.n * 1e6, now["peak_mb"]), plan.n
 
 
 def pace(site: Site, seed: int) -> tuple[float, float, float]:
     """Delay from the publisher to a Kafka consumer at an easy rate, in ms: p50, p99, maximum."""
     make_session(site.address, "paced-bridge")
     log = Log(site.kafka.bootstrap_servers, "bench.paced")
-    readings = plan_readings(seed, round(PACED_RATE * PACED_S))
+    plan = Plan(seed)
     with site.peer("hl", "paced-bridge", "bench.paced", 0) as peer, log.tailing() as delays:
         peer.look()
         publisher = Publisher(site.address)
         # The first ones find connections being made.
-        publisher.publish(readings[:50], PACED_RATE)
+        publisher.publish(plan.take(50), PACED_RATE)
         time.sleep(1)
         delays.clear()
-        publisher.publish(readings[50:], PACED_RATE)
+        publisher.publish(plan.take(round(PACED_RATE * PACED_S)), PACED_RATE)
         time.sleep(1)
         publisher.close()
         peer.end()
-    log.check(expected_of(readings))
+    log.check(plan.expected)
     p50, p99, worst = percentiles(delays)
     return p50 * 1000, p99 * 1000, worst * 1000
 
@@ -239,7 +241,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Measures and prints."""
     out = console()
-    readings = plan_readings(arguments.seed, arguments.n)
     peers = [kind for kind in arguments.peers if kind != "mq-bridge" or arguments.mq_bridge]
     runs: dict[str, list[Run]] = {kind: [] for kind in peers}
     sustained, paced = None, None
@@ -250,7 +251,9 @@ def main(arguments: argparse.Namespace) -> int:
         site = Site(stack, Path(directory), arguments.mq_bridge)
         for number in range(arguments.repeat):
             for kind in peers:
-                run = measure(site, kind, f"{kind.replace('-', '')}{number}", readings)
+                run = measure(
+                    site, kind, f"{kind.replace('-', '')}{number}", Plan(arguments.seed), arguments.n
+                )
                 runs[kind].append(run)
                 out.print(f"{kind}: {run.readings_per_s:,.0f}/s, {run.cpu_us:.1f} µs of CPU")
         if "hl" in peers and arguments.sustain:

@@ -3,7 +3,7 @@
 import random
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -31,24 +31,34 @@ class Reading(NamedTuple):
     seq: int
 
 
-def plan_readings(seed: int, n: int) -> list[Reading]:
-    """Which device sends when; every device counts its own readings."""
-    rng = random.Random(seed)  # noqa: S311
-    counts = [0] * N_DEVICES
-    readings = []
-    for device in rng.choices(range(N_DEVICES), k=n):
-        readings.append(Reading(device, counts[device]))
-        counts[device] += 1
-    return readings
+class Plan:
+    """Which device sends when; every device counts its own readings.
 
+    Args:
+        seed: the same one, the same readings.
+    """
 
-def expected_of(readings: Sequence[Reading]) -> dict[str, int]:
-    """How many readings each device sends."""
-    counts: dict[str, int] = {}
-    for reading in readings:
-        name = f"bench{reading.device:03}"
-        counts[name] = counts.get(name, 0) + 1
-    return counts
+    def __init__(self, seed: int) -> None:
+        self._rng = random.Random(seed)  # noqa: S311
+        self._counts = [0] * N_DEVICES
+
+    def take(self, n: int) -> list[Reading]:
+        """The next readings."""
+        readings = []
+        for device in self._rng.choices(range(N_DEVICES), k=n):
+            readings.append(Reading(device, self._counts[device]))
+            self._counts[device] += 1
+        return readings
+
+    @property
+    def n(self) -> int:
+        """How many were taken."""
+        return sum(self._counts)
+
+    @property
+    def expected(self) -> dict[str, int]:
+        """How many of each device were taken."""
+        return {f"bench{device:03}": n for device, n in enumerate(self._counts) if n}
 
 
 def payload_of(reading: Reading) -> bytes:
@@ -152,9 +162,3 @@ class Publisher:
             data = self._socket.recv(65_536)
             assert data, "the broker closed the publisher's connection"
             self._n_acknowledged += len(data)
-
-
-def chunks(readings: Sequence[Reading], size: int) -> Iterator[Sequence[Reading]]:
-    """Pieces of at most this many."""
-    for at in range(0, len(readings), size):
-        yield readings[at : at + size]
