@@ -148,7 +148,7 @@ def run_paho(mqtt_port: int, _kafka: str, client_id: str, _topic: str) -> None:
     client.on_message = received
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.SessionExpiryInterval = 3_600
-    properties.ReceiveMaximum = 2_000
+    properties.ReceiveMaximum = 10_000
     client.connect("127.0.0.1", mqtt_port, clean_start=False, properties=properties)
     client.loop_start()
     progress.tell_on()
@@ -168,8 +168,8 @@ def run_mq_bridge(mqtt_port: int, kafka: str, client_id: str, topic: str) -> Non
                     "client_id": client_id,
                     "clean_session": False,
                     "session_expiry_interval": 3_600,
-                    "max_inflight": 2_000,
-                    "queue_capacity": 2_000,
+                    "max_inflight": 10_000,
+                    "queue_capacity": 10_000,
                     "qos": 1,
                 }
             },
