@@ -10,7 +10,7 @@ from hl_live.auth.access import Access
 from hl_live.auth.configured import check_configured
 from hl_live.auth.gate import Gate
 from hl_live.chunks import PartCache
-from hl_live.guard import MAX_REQUEST_BYTES, add_security_headers, cors_of
+from hl_live.guard import MAX_REQUEST_BYTES, add_headers, cors_of
 from hl_live.problems import answer_problem
 from hl_live.routes.asyncapi import asyncapi_route
 from hl_live.routes.dead_letters import dead_letters_route
@@ -20,6 +20,7 @@ from hl_live.routes.feed import feed_routes
 from hl_live.routes.feed_events import feed_events_route
 from hl_live.routes.page import DIST, page_routes
 from hl_live.routes.readings import readings_router
+from hl_live.routes.replays import replay_routes
 from hl_live.routes.system import system_routes
 from hl_live.routes.ticket import ticket_route
 from hl_live.service import LiveService
@@ -60,6 +61,7 @@ def create_app(settings: Settings, page_folder: Path = DIST, parts: PartCache | 
             *system_routes(live),
             devices_route(live),
             dead_letters_route(live),
+            *replay_routes(live),
             ticket_route(gate),
             *feed_routes(live),
             feed_events_route(live),
@@ -69,9 +71,9 @@ def create_app(settings: Settings, page_folder: Path = DIST, parts: PartCache | 
         lifespan=[lifespan],
         middleware=[lambda app: Access(app, gate)],
         cors_config=cors_of(settings.live),
-        before_send=[add_security_headers],
+        before_send=[add_headers],
         exception_handlers={Exception: answer_problem},
-        openapi_config=openapi_config(),
+        openapi_config=openapi_config(asks=gate.asks),
         request_max_body_size=MAX_REQUEST_BYTES,
         logging_config=None,
     )

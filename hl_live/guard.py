@@ -31,6 +31,8 @@ SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+# Where in the state of a request its headers about the rate of requests are, once it has been counted.
+RATE_HEADERS = "rate_headers"
 _HEADER_LIST = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
 
@@ -108,6 +110,20 @@ class Doors:
             return False
         return is_loopback(_name_of(f"//{netloc}")) or netloc == host
 
+    def check_write(self, headers: Mapping[str, str]) -> None:
+        """Refuses what a page of another origin makes a browser send, where nobody is asked for a token.
+
+        Programs send neither header. A page on another port of this machine is another origin, too.
+
+        Raises:
+            HTTPException: 403.
+        """
+        origin, host = headers.get("origin"), headers.get("host")
+        own = origin is None or origin in self._origins or origin.partition("://")[2] == host
+        if not own or (origin is None and headers.get("sec-fetch-site") in ("cross-site", "same-site")):
+            log.warning("write_refused", origin=origin, host=host)
+            raise HTTPException(status_code=403, detail="This is not for pages from elsewhere.")
+
     def check(self, headers: Mapping[str, str], *, socket: bool) -> None:
         """Refuses what was meant for some other host, and sockets from elsewhere.
 
@@ -140,14 +156,19 @@ def cors_of(live: LiveSettings) -> CORSConfig | None:
         allow_origins=origins,
         allow_methods=["GET", "POST"],
         allow_headers=["Authorization", "Content-Type"],
-        expose_headers=["ETag", "Retry-After"],
+        expose_headers=[
+            *("ETag", "Link", "Retry-After", "RateLimit", "RateLimit-Policy"),
+            "Content-Disposition",
+        ],
     )
 
 
-async def add_security_headers(message: Message, _scope: Scope) -> None:
+async def add_headers(message: Message, scope: Scope) -> None:
     """Litestar's before_send hook: also covers errors and unknown paths."""
     if message["type"] == "http.response.start":
-        message["headers"] = [*message["headers"], *_HEADER_LIST]
+        rates: Mapping[str, str] = scope["state"].get(RATE_HEADERS, {})
+        told = [(name.lower().encode(), value.encode()) for name, value in rates.items()]
+        message["headers"] = [*message["headers"], *_HEADER_LIST, *told]
 
 
 def _is_address(name: str) -> bool:

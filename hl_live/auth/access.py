@@ -13,6 +13,7 @@ A route says by its `opt` who may pass:
 """
 
 import asyncio
+import time
 from typing import Any
 
 import msgspec
@@ -22,15 +23,18 @@ from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from hl_live.auth.attempts import network_of
 from hl_live.auth.connections import Connection
 from hl_live.auth.gate import Gate
 from hl_live.auth.narrowing import Pairs, narrow, read_query, take_ticket, write_query
-from hl_live.problems import PROBLEM_JSON, ForbiddenError, problem_of
+from hl_live.guard import RATE_HEADERS
+from hl_live.problems import PROBLEM_JSON, ForbiddenError, TooManyError, UnauthorizedError, problem_of
 from hl_platform.core.access import READ_ALL, Grant, stream_scope
 from hl_platform.core.errors import HlError
 
 PUBLIC, ANY, FEED = "public", "any", "feed"
 CLOSE_UNAUTHORIZED = 4401
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 DENIAL = "websocket.http.response"
 CLOSING_S = 1.0
 NO_VALUES: dict[str, Any] = {}
@@ -77,12 +81,20 @@ class Access:
         self._gate.doors.check(headers, socket=socket)
         if opt.get("access") == PUBLIC:
             return None
+        if not socket and not self._gate.asks and scope.get("method") not in SAFE_METHODS:
+            # With tokens there is no need: a browser does not add one by itself.
+            self._gate.doors.check_write(headers)
         takes_ticket = socket or opt.get("access") == FEED
         pairs, ticket = read_query(scope["query_string"]), None
         if takes_ticket:
             pairs, ticket = take_ticket(pairs)
         address = _address(scope)
-        grant = await self._gate.admit(address, headers.get("authorization"), ticket)
+        try:
+            grant = await self._gate.admit(address, headers.get("authorization"), ticket)
+        except UnauthorizedError:
+            self._count(scope, network_of(address))
+            raise
+        self._count(scope, grant.key or network_of(address))
         pairs = check_grant(grant, opt, scope["path_params"], pairs)
         if ticket is not None or grant.device_ids is not None:
             scope["query_string"] = write_query(pairs)
@@ -90,6 +102,19 @@ class Access:
             self._gate.connections.check(address)
         scope["auth"] = grant
         return grant
+
+    def _count(self, scope: Scope, client: str) -> None:
+        """Counts a request.
+
+        Raises:
+            TooManyError: it is one too many.
+        """
+        rates = self._gate.rates
+        quota = rates.take(client, time.monotonic())
+        scope["state"][RATE_HEADERS] = rates.headers(quota)
+        if not quota.allowed:
+            detail = f"More than {rates.per_minute} requests in a minute. Wait."
+            raise TooManyError(detail, quota.retry_after_s)
 
     async def _watched(self, scope: Scope, receive: Receive, send: Send, grant: Grant) -> None:
         """Serves a connection that lasts, until its grant ends."""
