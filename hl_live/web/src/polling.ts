@@ -65,14 +65,18 @@ export interface Watched {
 
 /** Asks again when the feed brings a reading of these times: a late one soon, others now and then. */
 export function useRevalidation(home: Home, { stream, from, to }: Watched, again: () => void): void {
+  // Apart from the effect: what is due must not be forgotten because the period is known more exactly now.
+  const period = useRef({ from, to })
+  period.current = { from, to }
   useEffect(() => {
     const revalidation = new Revalidation(realClock, again)
     const unwatch = home.watch((name, time) => {
+      const { from, to } = period.current
       if (name === stream && time >= from && time < to) revalidation.reading(home.now() - time)
     })
     return () => {
       unwatch()
       revalidation.stop()
     }
-  }, [home, stream, from, to, again])
+  }, [home, stream, again])
 }

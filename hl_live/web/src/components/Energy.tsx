@@ -34,7 +34,7 @@ export function Energy({ home, now, locales, format }: EnergyProps) {
   const { value, problem, again } = usePolled(ask, REFRESH_MS)
   // What was asked for before is not shown under another heading.
   const history = value?.period === period ? value.history : null
-  useRevalidation(home, { stream: 'energy', from: history?.from ?? 0, to: history?.to ?? 0 }, again)
+  useRevalidation(home, { stream: 'energy', from: history?.from ?? midnightOf(before.start), to: history?.to ?? midnightOf(period.end) }, again)
   const words = CHOICES[per]
   return (
     <section className="section" aria-labelledby="energy-heading" data-loaded={history !== null || undefined}>
@@ -112,6 +112,11 @@ function Sums({ history, before, locales, format }: { history: EnergyHistory; be
       )}
     </dl>
   )
+}
+
+/** On the reader's clock, until the household's is known. */
+function midnightOf(date: string): number {
+  return Date.parse(`${date}T00:00`)
 }
 
 function titleOf({ per, start }: Period, locales: readonly string[]): string {

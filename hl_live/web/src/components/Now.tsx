@@ -23,6 +23,7 @@ const OWN_FORM: Record<string, string> = {
 }
 /** What the day has brought changes slowly; late readings are told by the feed. */
 const REFRESH_MS = 60_000
+const DAY_MS = 86_400_000
 
 /** Power above, heat pump and rooms below it, then whatever else the house has. */
 export function Now({ home, format }: NowProps) {
@@ -30,7 +31,9 @@ export function Now({ home, format }: NowProps) {
   const date = new Date(home.browserNow()).toDateString()
   const ask = useCallback(() => readToday(home, new Date(date)), [home, date])
   const { value: today, again } = usePolled(ask, REFRESH_MS)
-  useRevalidation(home, { stream: 'energy', from: today?.from ?? 0, to: today?.to ?? 0 }, again)
+  // Until the household's day is known, the reader's: a reading may come before the first answer.
+  const midnight = Date.parse(date)
+  useRevalidation(home, { stream: 'energy', from: today?.from ?? midnight, to: today?.to ?? midnight + DAY_MS }, again)
 
   const find = (name: string) => home.streams.find((stream) => stream.name === name && hasOwnForm(stream))
   const energy = find('energy')
