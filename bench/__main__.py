@@ -4,7 +4,7 @@ import argparse
 import sys
 from types import ModuleType
 
-from bench import aggregates, api, asgi, delay, feed, footprint, garbage, kills, load
+from bench import aggregates, api, asgi, delay, feed, footprint, garbage, kills, load, resume
 from hl_platform.core.errors import HlError
 
 PARTS: dict[str, ModuleType] = {
@@ -15,6 +15,7 @@ PARTS: dict[str, ModuleType] = {
     "garbage": garbage,
     "aggregates": aggregates,
     "feed": feed,
+    "resume": resume,
     "asgi": asgi,
     "api": api,
 }
