@@ -4,7 +4,7 @@ import argparse
 import sys
 from types import ModuleType
 
-from bench import aggregates, api, asgi, delay, feed, footprint, garbage, kills, load, resume
+from bench import aggregates, api, asgi, delay, feed, footprint, garbage, kills, load, resume, sink
 from hl_platform.core.errors import HlError
 
 PARTS: dict[str, ModuleType] = {
@@ -18,6 +18,7 @@ PARTS: dict[str, ModuleType] = {
     "resume": resume,
     "asgi": asgi,
     "api": api,
+    "sink": sink,
 }
 # What `make bench` runs; the load comes last, so that the others see the stack at its normal rate.
 ON_THE_STACK = ("delay", "footprint", "load")

@@ -14,6 +14,7 @@ from hl_platform.core.errors import ConfigError
 from hl_platform.core.settings import Settings, load_settings
 from hl_platform.core.streams import Stream
 from hl_platform.stack.connection import command_environment
+from hl_platform.stack.kafka import EmbeddedKafka
 from hl_platform.stack.layout import make_directories, plan_layout
 from hl_platform.stack.net import free_port
 from hl_platform.stack.postgres import EmbeddedPostgres
@@ -62,6 +63,22 @@ def own_postgres() -> Iterator[str]:
             server.start()
             server.wait_ready(60)
             yield server.url
+        finally:
+            server.stop()
+
+
+@contextmanager
+def own_kafka() -> Iterator[str]:
+    """The bootstrap servers of a Kafka that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="hl-bench-", ignore_cleanup_errors=True) as directory:
+        Path(directory).chmod(0o711)
+        layout = plan_layout(load_settings({}))._replace(data_dir=Path(directory) / "data")
+        make_directories(layout)
+        server = EmbeddedKafka(layout, free_port())
+        try:
+            server.start()
+            server.wait_ready(60)
+            yield server.bootstrap_servers
         finally:
             server.stop()
 

@@ -21,6 +21,7 @@ from hl_live.kafka_past import KafkaPast
 from hl_live.metric_families import FeedFacts
 from hl_live.metrics import Metrics
 from hl_live.pipeline import PipelineReader
+from hl_live.presence import PresenceReader
 from hl_live.threads import in_thread
 from hl_platform.adapters.archive_reader import ArchiveReader
 from hl_platform.adapters.directories import archive_directory
@@ -69,6 +70,7 @@ class LiveService:
         self.reader = FeedReader(settings.kafka, groups, f"hl-live{self._suffix}", self._on_records)
         read_url = settings.database.read_url or url
         self.pipeline = PipelineReader(read_url, groups, self.reader.state)
+        self.presence = PresenceReader(read_url)
         self.metrics = Metrics(
             read_url,
             load_project(streams, settings.models_dir),

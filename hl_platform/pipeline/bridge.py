@@ -122,8 +122,9 @@ class Bridge:
             return
         stream = self._router.stream_of(message.mqtt_topic)
         if stream is None:
-            # Cannot come through our filters; a broker that sends it all the same must not stop us.
-            log.error("message_of_no_stream", mqtt_topic=message.mqtt_topic)
+            if not self._router.is_status(message.mqtt_topic):
+                # Cannot come through our filters; a broker that sends it all the same must not stop us.
+                log.error("message_of_no_stream", mqtt_topic=message.mqtt_topic)
             self.on_safe(message.token)
             return
         received_at = self._now()

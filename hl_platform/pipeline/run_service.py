@@ -28,6 +28,7 @@ from hl_platform.pipeline.bridge import Bridge
 from hl_platform.pipeline.dead_letter_index import DeadLetterIndexer
 from hl_platform.pipeline.make_bridge import make_bridge, make_session
 from hl_platform.pipeline.mqtt_queue import MqttQueueAlarm
+from hl_platform.pipeline.presence import PresenceKeeper
 from hl_platform.pipeline.recount import Recount
 from hl_platform.pipeline.services import Service, plan_bridge_names
 from hl_platform.pipeline.sink import StreamSink
@@ -83,7 +84,8 @@ def run_service(settings: Settings, service: Service, run_id: str, stop: threadi
     session = make_session(PahoSession, settings, service)
     watch = _make_sibling_watch(settings, service, tenure.stats)
     alarm = MqttQueueAlarm(settings.mqtt, service.name, tenure.stats)
-    return tenure.work(stop, lambda finished: [tenure.make_bridge(session, finished), alarm, watch])
+    presence = PresenceKeeper(settings, service.name, service.streams)
+    return tenure.work(stop, lambda finished: [tenure.make_bridge(session, finished), alarm, presence, watch])
 
 
 class _Tenure:

@@ -1,0 +1,309 @@
+"""Kafka to rows: the sink with marks and without, beside mq-bridge, plain COPY and single INSERTs of the same readings.
+
+Needs no stack: Kafka and PostgreSQL are its own, every run has a database of its own, all read the same topic. Only hl
+deduplicates, keeps its offsets in the rows' transaction and counts: after each of its runs every reading must be one
+row, and the account must balance.
+"""
+
+import argparse
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import LiteralString, NamedTuple
+
+import psutil
+import psycopg
+from confluent_kafka import Producer
+from rich.table import Table
+
+from bench import mq_bridge
+from bench.report import machine, spread, write_json
+from bench.stack import console, own_kafka, own_postgres
+from dbt_like_sql.engine.deploy import deploy
+from dbt_like_sql.engine.project import load_project
+from hl_platform.adapters.kafka.topics import ensure_topics
+from hl_platform.adapters.log_output import configure_logging
+from hl_platform.adapters.postgres.connection import connect
+from hl_platform.adapters.postgres.database import BULK, SqlDatabase
+from hl_platform.adapters.postgres.migrate import migrate
+from hl_platform.core.readings import ReadingDecoder, Source
+from hl_platform.core.settings import LogSettings, ReadingSettings, load_settings
+from hl_platform.streams import load_streams
+
+PATIENCE_S = 300.0
+POLL_S = 0.05
+# What comes first is not measured: processes start, statements are planned, the day's partition is made.
+WARM_UP_SHARE = 0.1
+COPY_ROWS = 10_000
+# They are so slow that a part of the readings tells their rate.
+INSERT_SHARE = 0.05
+
+N_ROWS: LiteralString = "select count(*) from public.energy_readings"
+# What a sink of ours has finished; looking at the rows would cost the server more than they do.
+N_DONE: LiteralString = "select coalesce(sum(next_offset - first_offset), 0)::bigint from hl.offsets"
+# Rows of others, from the server's statistics, which are a second old.
+N_INSERTED: LiteralString = """
+-- n_inserted: rows that were written, committed or not
+select coalesce(sum(n_tup_ins), 0)::bigint from pg_stat_user_tables where relname like 'energy\\_readings%'
+"""
+ACCOUNT: LiteralString = """
+-- account: what the sink counted
+select received, forwarded, in_flight from hl.accounts where stage = 'sink' and stream = 'energy'
+"""
+COLUMNS = "device_id, timestamp, total_energy_kwh, power_kw, voltage, current, received_at"
+COPY = f"copy public.energy_readings ({COLUMNS}) from stdin"
+INSERT = f"""
+insert into public.energy_readings ({COLUMNS}) values (%s, %s, %s, %s, %s, %s, %s)
+on conflict (device_id, timestamp) do nothing
+"""  # noqa: S608 - constants
+TOKENS = ", ".join(f"${{payload:{name}}}" for name in COLUMNS.split(", "))
+# A timestamp needs a cast in an INSERT, and must have none in a COPY.
+BRIDGE_COPY = f"insert into public.energy_readings ({COLUMNS}) values ({TOKENS})"  # noqa: S608 - constants
+BRIDGE_INSERT = (
+    BRIDGE_COPY.replace("timestamp}", "timestamp}::timestamptz").replace("_at}", "_at}::timestamptz")
+    + " on conflict (device_id, timestamp) do nothing"
+)
+Row = tuple[str, datetime, float, float, float, float, datetime]
+
+
+class Run(NamedTuple):
+    """What one contender did.
+
+    Args:
+        rows_per_s: written.
+        client_us, server_us: CPU time of a row in its process and in PostgreSQL, in microseconds.
+        wrong: what does not hold; empty where all does.
+    """
+
+    rows_per_s: float
+    client_us: float
+    server_us: float
+    wrong: str = ""
+
+
+class Moment(NamedTuple):
+    """How far it is, and what it cost until then."""
+
+    at: float
+    n_rows: int
+    client_s: float
+    server_s: float
+
+
+class SinkBench:
+    """Readings on a topic, and the ways in which they become rows.
+
+    Args:
+        kafka: bootstrap servers.
+        n_readings, n_devices: how many.
+        batch_rows: what mq-bridge takes at once.
+    """
+
+    def __init__(self, kafka: str, n_readings: int, n_devices: int, batch_rows: int) -> None:
+        self._kafka, self._batch_rows = kafka, batch_rows
+        self._streams = load_streams(None)
+        self._topic = self._streams["energy"].kafka_topic
+        self._n, self._n_devices = n_readings, n_devices
+        self._rows: list[Row] = []
+
+    def contenders(self) -> dict[str, Callable[[], Run]]:
+        """By name, in the order of a round."""
+        return {
+            "hl": lambda: self._run_hl(marks=True),
+            "hl without marks": lambda: self._run_hl(marks=False),
+            "plain COPY": self._run_copy,
+            "mq-bridge ON CONFLICT": lambda: self._run_bridge(bulk=False),
+            "mq-bridge bulk COPY": lambda: self._run_bridge(bulk=True),
+            "single INSERTs": self._run_inserts,
+        }
+
+    def fill(self) -> None:
+        """Puts the readings on Kafka as a bridge does: the newest seconds, all devices in step."""
+        energy = self._streams["energy"]
+        ensure_topics(load_settings({"HL_KAFKA__BOOTSTRAP_SERVERS": self._kafka}).kafka, [energy])
+        decoder = ReadingDecoder(energy, ReadingSettings())
+        producer = Producer({"bootstrap.servers": self._kafka, "linger.ms": 20})
+        begin = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=self._n // self._n_devices + 1)
+        names = [field.name for field in energy.fields]
+        for number in range(self._n):
+            second, device = divmod(number, self._n_devices)
+            at = begin + timedelta(seconds=second)
+            values = (1000 + second / 2400, 1.5 + device % 7 / 10, 230.1, 6.5)
+            row: Row = (f"meter{device + 1:05}", at, *values, at + timedelta(milliseconds=40))
+            payload = {"timestamp": at.isoformat(), **dict(zip(names, values, strict=True))}
+            source = Source(f"homelab/energy/{row[0]}", 1, retained=False, bridge="bridge")
+            key, value = decoder.encode_record(json.dumps(payload).encode(), row[6], source)
+            producer.produce(self._topic, value, key)
+            producer.poll(0)
+            self._rows.append(row)
+        producer.flush()
+
+    @contextmanager
+    def _database(self, *, marks: bool) -> Iterator[tuple[str, psycopg.Connection]]:
+        """The url of a fresh server with our tables, and a connection there."""
+        with own_postgres() as url:
+            migrate(url, None, self._streams.values())
+            if marks:
+                with closing(SqlDatabase(url, "hl-bench-deploy", BULK)) as database:
+                    deploy(database, load_project(self._streams), "Europe/Berlin", "bench")
+            with closing(connect(url, application_name="hl-bench")) as conn:
+                for day in sorted({row[1].date() for row in self._rows}):
+                    conn.execute("select hl.ensure_partition('energy_readings', %s)", (day,))
+                yield url, conn
+
+    def _run_hl(self, *, marks: bool) -> Run:
+        with self._database(marks=marks) as (url, conn):
+            environment = os.environ | {
+                "HL_KAFKA__BOOTSTRAP_SERVERS": self._kafka,
+                "HL_DATABASE__URL": url,
+                "HL_SINK__LAYOUT": "per_stream",
+                "HL_LOG__LEVEL": "warning",
+            }
+            command = [sys.executable, "-m", "hl_platform.pipeline", "sink-energy"]
+            with subprocess.Popen(command, env=environment) as process:
+                try:
+                    run = self._watch(conn, N_DONE, psutil.Process(process.pid))
+                finally:
+                    process.terminate()
+                    process.wait(30)
+            row = conn.execute(N_ROWS).fetchone()
+            account = conn.execute(ACCOUNT).fetchone()
+            expected = (self._n, self._n, 0)
+            if row != (self._n,) or account != expected:
+                return run._replace(wrong=f"{self._n} readings: {row} rows, account {account}")
+            return run
+
+    def _run_bridge(self, *, bulk: bool) -> Run:
+        with self._database(marks=False) as (url, conn):
+            target = {
+                "url": url,
+                "table": "energy_readings",
+                "insert_query": BRIDGE_COPY if bulk else BRIDGE_INSERT,
+                "bulk_copy": bulk,
+            }
+            source = {"url": self._kafka, "topic": self._topic, "group_id": f"peer-{secrets.token_hex(4)}"}
+            route = {"input": {"kafka": source}, "output": {"sqlx": target}, "batch_size": self._batch_rows}
+            with mq_bridge.running(route) as process:
+                return self._watch(conn, N_INSERTED, process)
+
+    def _run_copy(self) -> Run:
+        with self._database(marks=False) as (_, conn), conn.cursor() as cursor:
+            texts = [
+                "".join("\t".join(map(str, row)) + "\n" for row in self._rows[first : first + COPY_ROWS])
+                for first in range(0, self._n, COPY_ROWS)
+            ]
+            before = self._moment(0, psutil.Process())
+            for text in texts:
+                with conn.transaction(), cursor.copy(COPY) as copy:
+                    copy.write(text)
+            return _between(before, self._moment(self._n, psutil.Process()))
+
+    def _run_inserts(self) -> Run:
+        with self._database(marks=False) as (_, conn):
+            n_rows = max(1, int(self._n * INSERT_SHARE))
+            before = self._moment(0, psutil.Process())
+            for row in self._rows[:n_rows]:
+                conn.execute(INSERT, row)
+            return _between(before, self._moment(n_rows, psutil.Process()))
+
+    def _watch(self, conn: psycopg.Connection, query: LiteralString, process: psutil.Process) -> Run:
+        """From when the process is warm until it has written all."""
+        begin: Moment | None = None
+        deadline = time.monotonic() + PATIENCE_S
+        n_seen, moment = 0, self._moment(0, process)
+        while time.monotonic() < deadline and process.status() != psutil.STATUS_ZOMBIE:
+            row = conn.execute(query).fetchone()
+            n_rows = row[0] if row else 0
+            if n_rows > n_seen:
+                n_seen, moment = n_rows, self._moment(n_rows, process)
+                if begin is None and n_rows >= WARM_UP_SHARE * self._n:
+                    begin = moment
+            if n_rows >= self._n and begin is not None:
+                return _between(begin, moment)
+            time.sleep(POLL_S)
+        return Run(0, 0, 0, f"only {n_seen:,} of {self._n:,} readings arrived")
+
+    def _moment(self, n_rows: int, process: psutil.Process) -> Moment:
+        used = process.cpu_times()
+        return Moment(time.perf_counter(), n_rows, used.user + used.system, _server_seconds())
+
+
+def _server_seconds() -> float:
+    """CPU time of every PostgreSQL that this process started, ended backends included."""
+    total = 0.0
+    for process in psutil.Process().children(recursive=True):
+        if process.name().startswith("postgres"):
+            used = process.cpu_times()
+            total += used.user + used.system + used.children_user + used.children_system
+    return total
+
+
+def _between(begin: Moment, end: Moment) -> Run:
+    n_rows = end.n_rows - begin.n_rows
+    return Run(
+        n_rows / (end.at - begin.at),
+        (end.client_s - begin.client_s) / n_rows * 1e6,
+        (end.server_s - begin.server_s) / n_rows * 1e6,
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `python -m bench sink` takes."""
+    parser.add_argument("--readings", type=int, default=300_000)
+    parser.add_argument("--devices", type=int, default=50)
+    parser.add_argument("--repeat", type=int, default=3, help="rounds, each of all contenders in turn")
+    parser.add_argument("--only", type=lambda text: text.split(","), help="contenders, by name")
+    parser.add_argument("--batch-rows", type=int, default=1_000, help="what mq-bridge takes at once")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Runs the rounds and prints a table; 1 when a reading is missing or an account does not balance."""
+    out, where = console(), machine()
+    configure_logging(LogSettings(level="warning"))
+    found: dict[str, list[Run]] = defaultdict(list)
+    with own_kafka() as kafka:
+        bench = SinkBench(kafka, arguments.readings, arguments.devices, arguments.batch_rows)
+        out.print(f"Putting {arguments.readings:,} readings of {arguments.devices:,} devices on Kafka …")
+        bench.fill()
+        chosen = {
+            name: run
+            for name, run in bench.contenders().items()
+            if arguments.only is None or name in arguments.only
+        }
+        for number in range(arguments.repeat):
+            for name, run in chosen.items():
+                found[name].append(run())
+                out.print(f"round {number + 1}, {name}: {found[name][-1].rows_per_s:,.0f} rows/s")
+    wrong = [f"{name}: {run.wrong}" for name, runs in found.items() for run in runs if run.wrong]
+    table = Table(title=f"Kafka to rows: {arguments.readings:,} readings of {arguments.devices:,} devices")
+    for head in ("", "rows/s", "hl is", "µs of CPU a row: client", "PostgreSQL"):
+        table.add_column(head, justify="right" if head else "left")
+    ours = spread(run.rows_per_s for run in found["hl"]).median if "hl" in found else None
+    for name, runs in found.items():
+        rate = spread(run.rows_per_s for run in runs)
+        ratio = f"{ours / rate.median:.2f} times" if ours and rate.median else ""
+        costs = (spread(run.client_us for run in runs).median, spread(run.server_us for run in runs).median)
+        table.add_row(name, str(rate), ratio, *(f"{cost:.1f}" for cost in costs))
+    out.print(table)
+    if arguments.json:
+        versions = {"mq-bridge": mq_bridge.version(), "psycopg": psycopg.__version__}
+        write_json(
+            arguments.json,
+            {
+                "machine": where,
+                "versions": versions,
+                "arguments": vars(arguments),
+                "runs": {name: [run._asdict() for run in runs] for name, runs in found.items()},
+            },
+        )
+    out.print("\n".join(wrong) or "Every reading is one row, and the accounts balance.")
+    return 1 if wrong else 0
