@@ -9,6 +9,7 @@ import uvicorn
 import uvloop
 from litestar import Litestar
 
+from hl_live.access_log import AccessLog
 from hl_live.guard import listed
 from hl_live.routes.feed import MAX_INPUT_BYTES
 from hl_live.write_guard import guarded_protocols
@@ -21,7 +22,7 @@ GRACE_S = 0.6
 def serve(app: Litestar, live: LiveSettings) -> None:
     """Serves until SIGINT or SIGTERM, then ends within two seconds, clients or not."""
     config = uvicorn.Config(
-        app,
+        AccessLog(app, live.access_log),
         host=live.host,
         port=live.port,
         lifespan="on",
@@ -33,6 +34,7 @@ def serve(app: Litestar, live: LiveSettings) -> None:
         # Frames are small and the machine is the same; compressing each costs more than it saves.
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=GRACE_S,  # type: ignore[arg-type] # handed to asyncio, which takes fractions
+        # Ours is hl_live/access_log.py.
         access_log=False,
         log_config=None,
         forwarded_allow_ips=listed(live.trusted_proxies) or "127.0.0.1,::1",

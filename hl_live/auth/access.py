@@ -83,12 +83,13 @@ class Access:
             pairs, ticket = take_ticket(pairs)
         address = _address(scope)
         grant = await self._gate.admit(address, headers.get("authorization"), ticket)
+        # Before it is judged, so that the log says whose a refused request was.
+        scope["auth"] = grant
         pairs = check_grant(grant, opt, scope["path_params"], pairs)
         if ticket is not None or grant.device_ids is not None:
             scope["query_string"] = write_query(pairs)
         if takes_ticket and self._gate.asks:
             self._gate.connections.check(address)
-        scope["auth"] = grant
         return grant
 
     async def _watched(self, scope: Scope, receive: Receive, send: Send, grant: Grant) -> None:

@@ -8,6 +8,7 @@ from litestar import WebSocket, websocket
 from litestar.handlers import WebsocketRouteHandler
 from litestar.params import FromPath
 
+from hl_live.access_log import note_session
 from hl_live.auth.access import FEED, grant_of
 from hl_live.feed.messages import ErrorMessage, Subscribe, encode_message
 from hl_live.feed.session import BadRequestError, Session
@@ -71,6 +72,7 @@ async def _serve(live: LiveService, socket: Socket, stream: str | None) -> None:
     if session is None:
         detail = f"All {live.settings.live.max_clients} places are taken. Try again later."
         raise Refusal(ErrorMessage("too_many_clients", detail), CLOSE_TRY_LATER)
+    note_session(socket.scope, session)
     tasks: list[asyncio.Task[None]] = []
     try:
         if stream is not None:

@@ -15,6 +15,7 @@ from litestar.openapi.spec.enums import OpenAPIType
 from litestar.response import Stream as StreamResponse
 from litestar.types import Receive, Scope, Send
 
+from hl_live.access_log import note_session
 from hl_live.auth.access import FEED, grant_of
 from hl_live.feed.messages import MAX_HZ, Subscribe
 from hl_live.feed.session import BadRequestError, Session
@@ -159,6 +160,7 @@ def feed_events_route(live: LiveService) -> HTTPRouteHandler:
                 raise ForbiddenError(stream_scope(exc.message.stream or ""), exc.message.detail) from exc
             name = {"unknown_stream": "stream"}.get(exc.message.code, "fields")
             raise BadParameterError(name, exc.message.detail, "what is declared") from exc
+        note_session(request.scope, session)
         positions = {name: dict(offsets) for name, offsets in (wish.positions or {}).items()}
         return EventResponse(
             _events(session, positions),

@@ -289,6 +289,13 @@ class LiveSettings(Section, frozen=True):
             "further away is a gap."
         ),
     ] = 100_000
+    access_log: Annotated[
+        Literal["off", "notable", "all"],
+        Meta(
+            description="Which requests have a line in the log: `notable` are failures, those that take a second or "
+            "longer, and clients of the feed that missed readings, at most 60 a minute."
+        ),
+    ] = "notable"
     max_clients_per_address: Annotated[
         PositiveInt,
         Meta(description="Feed connections of one address at a time, where clients need a token."),

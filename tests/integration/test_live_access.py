@@ -64,6 +64,7 @@ def live(
             HL_LIVE__ALLOWED_ORIGINS="https://dash.example",
             HL_LIVE__MAX_CLIENTS_PER_ADDRESS="3",
             HL_LOG__LEVEL="debug",
+            HL_LIVE__ACCESS_LOG="all",
         )
         migrate(database.url, database.read_url, live.streams.values())
         live.make_models()
@@ -557,3 +558,28 @@ def test_an_open_address_without_a_token_does_not_start(live: LiveProcess, datab
     command = [sys.executable, "-m", "hl_live"]
     ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, "hl token create" in ended.stderr) == (2, True)
+
+
+def lines_of(live: LiveProcess, token_name: str) -> list[dict[str, Any]]:
+    """What the access log says of a token's requests."""
+    lines = [json.loads(line) for line in live.log().splitlines() if line.startswith("{")]
+    return [line for line in lines if line.get("token") == token_name]
+
+
+def test_the_access_log_names_tokens_and_never_shows_them(live: LiveProcess) -> None:
+    token = create(live, "logged", "read:energy")
+    call(live, "/api/v1/energy/latest?device_id=meter1", token)
+    call(live, "/api/v1/heatpump/latest", token)
+    ticket = ticket_of(live, token)
+    with feed_of(live, token) as client:
+        ask(client, streams=["energy"])
+    lines = eventually(lambda: lines_of(live, "logged"), lambda found: len(found) == 5)
+    assert [(line["event"], line["path"], line.get("status")) for line in lines] == [
+        ("request", "/api/v1/energy/latest", 200),
+        ("request", "/api/v1/heatpump/latest", 403),
+        ("request", "/api/v1/ticket", 200),
+        ("feed_opened", "/api/v1/feed", None),
+        ("feed_closed", "/api/v1/feed", None),
+    ]
+    assert lines[-1]["n_messages"] >= 1
+    assert [secret for secret in (token, ticket, "meter1") if secret in json.dumps(lines)] == []
