@@ -289,6 +289,12 @@ class LiveSettings(Section, frozen=True):
             "further away is a gap."
         ),
     ] = 100_000
+    token: Annotated[
+        str | None,
+        Meta(
+            description="What `hl check`, `hl tail feed` and the measurements show a service that asks for a token."
+        ),
+    ] = None
     access_log: Annotated[
         Literal["off", "notable", "all"],
         Meta(
