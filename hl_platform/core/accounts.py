@@ -2,6 +2,7 @@
 
 import threading
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
@@ -112,6 +113,13 @@ class StageStats:
         """Counts a delay in milliseconds under `device_to_kafka`, `device_to_row` or `device_to_frame`."""
         with self._lock:
             self._delays[measure].add(delay_ms, n)
+
+    def delays(self, measure: str, delays_ms: Iterable[float]) -> None:
+        """Counts the delays of a batch; see `delay`."""
+        with self._lock:
+            histogram = self._delays[measure]
+            for delay_ms in delays_ms:
+                histogram.add(delay_ms)
 
     def alert(self, stream: str, code: str, message: str) -> None:
         """Raises an alert or changes its text.

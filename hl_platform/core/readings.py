@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from hl_platform.core.coverage import NO_BRIDGE
 from hl_platform.core.errors import PoisonRecordError
+from hl_platform.core.own_records import OwnRecords
 from hl_platform.core.probe import PROBE_DEVICE
 from hl_platform.core.settings import ReadingSettings
 from hl_platform.core.streams import INTEGER_RANGES, Field, Stream
@@ -104,6 +105,7 @@ class ReadingDecoder:
         self._rules = rules
         self._max_ahead = timedelta(seconds=rules.max_ahead_s)
         self._shape = _shape_of(stream)
+        self._own = OwnRecords(stream, [_hint_of(field) for field in stream.fields])
         self._names = tuple(field.name for field in stream.fields)
         self._known = frozenset((*self._names, "timestamp", *ADDED_BY_BRIDGE))
         self._prefix_levels = stream.mqtt_filter.count("/")
@@ -152,10 +154,26 @@ class ReadingDecoder:
             key: its key, the device where the value names none.
             kafka_time: its Kafka timestamp, taken as received_at where the value has none.
         """
-        return self.decode_attributed(value, key, kafka_time)[0]
+        return (self.decode_own(value) or self.decode_attributed(value, key, kafka_time))[0]
+
+    def decode_own(self, value: bytes) -> tuple[Reading, str] | None:
+        """Validates a Kafka record that looks just as a bridge writes it, at a quarter of the cost.
+
+        Returns:
+            What `decode_attributed` would return; None where that must look.
+
+        Guarantee: never says anything else than `decode_attributed`.
+        """
+        own = self._own.read(value)
+        if own is None:
+            return None
+        device_id, timestamp, values, received_at, bridge = own
+        _check_device_id(device_id)
+        self._check_time(timestamp, received_at)
+        return Reading(device_id, timestamp, values, None, received_at), bridge
 
     def decode_attributed(self, value: bytes, key: str | None, kafka_time: datetime) -> tuple[Reading, str]:
-        """Validates a Kafka record as `decode_record` does.
+        """Validates a Kafka record as `decode_record` does, looking at everything.
 
         Returns:
             The reading, and the bridge that its `source` names; NO_BRIDGE if it names none.
@@ -217,6 +235,10 @@ class ReadingDecoder:
         except msgspec.ValidationError as exc:
             raise PoisonRecordError("invalid", str(exc)) from exc
         timestamp: datetime = shaped.timestamp  # type: ignore[attr-defined]
+        self._check_time(timestamp, received_at)
+        return timestamp, tuple(getattr(shaped, name) for name in self._names)
+
+    def _check_time(self, timestamp: datetime, received_at: datetime) -> None:
         if timestamp > received_at + self._max_ahead:
             ahead_s = (timestamp - received_at).total_seconds()
             raise PoisonRecordError("clock_ahead", f"{timestamp.isoformat()} is {ahead_s:.0f} s ahead")
@@ -224,7 +246,6 @@ class ReadingDecoder:
             raise PoisonRecordError(
                 "clock_unset", f"{timestamp.isoformat()} is before {self._rules.floor.isoformat()}"
             )
-        return timestamp, tuple(getattr(shaped, name) for name in self._names)
 
     def _device_id_of(self, raw: dict[str, Any], mqtt_topic: str) -> str:
         field = self._stream.device_id_field

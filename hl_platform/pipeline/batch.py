@@ -1,6 +1,6 @@
 """A batch of records on its way through the sink: what each is, and what has become of it."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -62,7 +62,9 @@ def decode_item(decoder: ReadingDecoder, record: Record, now: datetime) -> Item:
     """A record with its reading. One that cannot be decoded never can: it is given up at the first try."""
     is_replay = record.replay_of is not None
     try:
-        reading, bridge = decoder.decode_attributed(record.value, record.key, record.kafka_time)
+        reading, bridge = decoder.decode_own(record.value) or decoder.decode_attributed(
+            record.value, record.key, record.kafka_time
+        )
     except PoisonRecordError as fault:
         # Its bytes may name a bridge all the same.
         named = bridge_of_reading(record.value, is_replay=is_replay)
@@ -103,6 +105,10 @@ def count_origins(items: Sequence[Item]) -> dict[tuple[int, str], Covered]:
     Args:
         items: in order of offset within each Kafka partition.
     """
-    numbers = Counter((item.record.kafka_partition, item.bridge) for item in items)
-    ends = {(item.record.kafka_partition, item.bridge): item.record.offset + 1 for item in items}
-    return {key: Covered(numbers[key], ends[key]) for key in ends}
+    numbers: dict[tuple[int, str], int] = defaultdict(int)
+    ends: dict[tuple[int, str], int] = {}
+    for record, _, _, bridge in items:
+        key = (record.kafka_partition, bridge)
+        numbers[key] += 1
+        ends[key] = record.offset + 1
+    return {key: Covered(n, ends[key]) for key, n in numbers.items()}

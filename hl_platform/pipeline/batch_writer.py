@@ -149,9 +149,9 @@ class BatchWriter:
             if not item.record.is_import and not reading.is_probe
         )
         account.last_reading_at = max(received, default=None)
+        newest = {item.record.kafka_partition: item.record for item in items}
         reached = {
-            item.record.kafka_partition: Reached(item.record.offset + 1, item.record.leader_epoch)
-            for item in items
+            partition: Reached(record.offset + 1, record.leader_epoch) for partition, record in newest.items()
         }
         readings = [reading for _, reading in stored]
         written = self._store.write(readings, claims, reached, account, count_origins(items))
@@ -210,10 +210,13 @@ class BatchWriter:
 
     def _measure(self, stored: Sequence[tuple[Item, Reading]]) -> None:
         now = self._now()
-        for item, reading in stored:
-            # A replay was late by the time it took to mend its cause, an import by however old it is.
-            if reading.is_live and item.record.is_of_device:
-                self._stats.delay("device_to_row", (now - reading.timestamp).total_seconds() * 1000)
+        # A replay was late by the time it took to mend its cause, an import by however old it is.
+        delays_s = [
+            (now - reading.timestamp).total_seconds()
+            for item, reading in stored
+            if reading.is_live and item.record.is_of_device
+        ]
+        self._stats.delays("device_to_row", [1000 * delay_s for delay_s in delays_s])
 
 
 def _failure_of(item: Item) -> Failure:

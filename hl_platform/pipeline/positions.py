@@ -12,6 +12,7 @@ from hl_platform.core.accounts import StageStats
 from hl_platform.core.errors import TransientError
 from hl_platform.core.positions import Claim, PartitionLog, Reached, plan_start
 from hl_platform.core.streams import Stream
+from hl_platform.pipeline.batch import Item
 
 log = structlog.get_logger()
 
@@ -51,15 +52,16 @@ class Positions:
         """Where each claim stands."""
         return {partition: claim.next_offset for partition, claim in self.claims.items()}
 
-    def unwritten(self, records: Sequence[Record]) -> list[Record]:
-        """Those of the records that are ours to write and are not written yet."""
+    def unwritten(self, items: Sequence[Item]) -> list[Item]:
+        """Those of the items whose records are ours to write and are not written yet."""
         mine = []
-        for record in records:
+        for item in items:
+            record = item.record
             claim = self.claims.get(record.kafka_partition)
             if claim is None:
                 continue
             if record.offset >= claim.next_offset:
-                mine.append(record)
+                mine.append(item)
             elif _is_another(record, claim):
                 # What follows it is not what follows the record that we read.
                 self._diverged.add(record.kafka_partition)

@@ -9,12 +9,16 @@ The path of one batch, in this order; a crash between any two steps repeats the 
    letters and is acknowledged by Kafka.
 4. One transaction writes rows, offsets and counts, and fails if somebody else has claimed a partition.
 5. Kafka is told the position, for lag tools to see.
+
+While the database is at 4 with one batch, the next one is at 2 and 3: a second thread waits for the database. It writes
+one batch at a time, in order; claims change only between two batches.
 """
 
 import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 
@@ -78,6 +82,8 @@ class StreamSink:
         self._outage = Outage(stream.name, stats, now)
         self._breaker = Breaker(sink.breaker_share)
         self._stop = threading.Event()
+        self._thread = ThreadPoolExecutor(1, f"write-{stream.name}")
+        self._writing: Future[list[Item]] | None = None
         self._writer = BatchWriter(
             stream=stream, store=store, producer=producer, stats=stats, now=now, pause=self._stop.wait
         )
@@ -93,7 +99,11 @@ class StreamSink:
         try:
             while not self._stop.is_set():
                 self._step()
+            self._finish()
         finally:
+            # Also when it ends by an error: a batch that waits for the database must not wait on.
+            self._stop.set()
+            self._thread.shutdown()
             self._consumer.close()
             self._store.close()
             log.info("sink_stopped", stream=self._stream.name)
@@ -103,18 +113,39 @@ class StreamSink:
         self._stop.set()
 
     def _step(self) -> None:
-        records = self._read()
-        if self._positions.unwritten(records):
-            try:
-                self._persist(lambda: self._write(self._positions.unwritten(records)))
-            except FencedError as exc:
-                # A partition went to another member of the group, or our service to a successor: claiming tells.
-                log.warning("batch_not_ours", stream=self._stream.name, reason=str(exc))
-                self._positions.give_up()
-            self._consumer.show_position(self._positions.next_offsets())
-        if self._positions.must_settle():
+        if self._breaker.is_open:
+            # Whether to read on is for the probe that is being written to say.
+            self._finish()
+        records, now = self._read(), self._now()
+        items = [decode_item(self._decoder, record, now) for record in records]
+        self._finish()
+        if self._stop.is_set():
+            # The batch before may have been given up, in an outage: what follows it must not be written.
+            return
+        must_settle = self._positions.must_settle()
+        self._begin(items)
+        if must_settle:
+            self._finish()
             self._writer.forget_sent()
             self._persist(self._positions.settle)
+
+    def _begin(self, items: Sequence[Item]) -> None:
+        """Starts to write a batch; `_finish` comes next."""
+        if items:
+            self._writing = self._thread.submit(self._write, items)
+
+    def _finish(self) -> None:
+        """Waits for the batch that is being written, if there is one."""
+        if self._writing is None:
+            return
+        writing, self._writing = self._writing, None
+        try:
+            self._watch(writing.result())
+        except FencedError as exc:
+            # A partition went to another member of the group, or our service to a successor: claiming tells.
+            log.warning("batch_not_ours", stream=self._stream.name, reason=str(exc))
+            self._positions.give_up()
+        self._consumer.show_position(self._positions.next_offsets())
 
     def _read(self) -> list[Record]:
         n_allowed = self._breaker.plan_read(time.monotonic(), self._sink.max_batch_rows)
@@ -125,12 +156,17 @@ class StreamSink:
         # Also when paused: who does not ask loses its membership, and hears of no assignment.
         return self._consumer.consume(max(n_allowed, 1), self._sink.max_batch_age_ms / 1000)
 
-    def _write(self, records: Sequence[Record]) -> None:
-        if not records:
-            return
-        now = self._now()
-        items = [decode_item(self._decoder, record, now) for record in records]
-        self._watch(self._writer.write(items, self._positions.claims))
+    def _write(self, items: Sequence[Item]) -> list[Item]:
+        """Writes what of a batch is ours and not written yet; returns it as it ended."""
+        written: list[Item] = []
+
+        def write() -> None:
+            unwritten = self._positions.unwritten(items)
+            if unwritten:
+                written.extend(self._writer.write(unwritten, self._positions.claims))
+
+        self._persist(write)
+        return written
 
     def _watch(self, items: Sequence[Item]) -> None:
         # Replays were rejected before, a file or a probe is a person's: they say nothing about what devices send.

@@ -92,10 +92,10 @@ def test_what_is_checked_at_commit_only_is_found_too(home: Home, store: SinkStor
     assert [index for index, _ in store.find_rejected(years_ago)] == [1]
 
 
-def test_a_reading_that_the_driver_itself_refuses_is_found(store: SinkStore):
+def test_a_reading_that_cannot_even_be_staged_is_found(store: SinkStore):
     nul = a_reading(1)._replace(device_id="meter\x00")
     [(index, fault)] = store.find_rejected([a_reading(0), nul, a_reading(2)])
-    assert (index, fault.reason) == (1, "not_storable")
+    assert (index, fault.reason) == (1, "sqlstate_22021")
 
 
 def test_an_older_reading_does_not_undo_a_later_correction(home: Home, store: SinkStore):

@@ -29,7 +29,7 @@ UNDECODABLE = Failure(PoisonRecordError("not_json", "nonsense"), 1, NOON, NOON)
 
 def item(offset: int, second: int = 0, power_kw: float | None = 1.0, received_s: int = 0) -> Item:
     """The record of that offset; without a power it cannot be decoded."""
-    record = Record(0, offset, "meter1", b"{}", NOON)
+    record = Record(0, offset, "meter1", b"{}", 0)
     if power_kw is None:
         return Item(record, None, UNDECODABLE)
     at, received_at = NOON + timedelta(seconds=second), NOON + timedelta(seconds=received_s)

@@ -26,6 +26,7 @@ from hl_platform.pipeline.recount import MAX_RECORDS, plan_stretches
 from hl_platform.streams import load_streams
 
 NOON = datetime(2026, 1, 3, 12, tzinfo=UTC)
+NOON_MS = round(NOON.timestamp() * 1000)
 DECODER = ReadingDecoder(load_streams()["energy"], ReadingSettings())
 VALID = {"timestamp": NOON, "device_id": "m", "total_energy_kwh": 1, "power_kw": 1}
 
@@ -55,15 +56,15 @@ def test_the_sink_attributes_a_record_as_everybody_does_whether_it_can_be_decode
     changes: dict[str, object], source: object, replay_of: str | None
 ):
     value = msgspec.json.encode({**VALID, **changes, "source": source})
-    item = decode_item(DECODER, Record(0, 5, "m", value, NOON, None, replay_of), NOON)
+    item = decode_item(DECODER, Record(0, 5, "m", value, NOON_MS, None, replay_of), NOON)
     assert (item.reading is None) == bool(changes)
     assert item.bridge == bridge_of_reading(value, is_replay=replay_of is not None)
 
 
 def test_what_is_given_up_later_keeps_its_bridge():
     value = msgspec.json.encode({**VALID, "source": {"bridge": "bridge"}})
-    items = [decode_item(DECODER, Record(1, offset, "m", value, NOON), NOON) for offset in (5, 6)]
-    broken = decode_item(DECODER, Record(1, 7, "m", b"{", NOON), NOON)
+    items = [decode_item(DECODER, Record(1, offset, "m", value, NOON_MS), NOON) for offset in (5, 6)]
+    broken = decode_item(DECODER, Record(1, 7, "m", b"{", NOON_MS), NOON)
     assert broken.failure is not None
     items[1] = items[1].given_up(broken.failure)
     assert count_origins([*items, broken]) == {

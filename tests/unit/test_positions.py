@@ -1,10 +1,10 @@
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from uuid import UUID
 
 from hl_platform.adapters.kafka.consumer import Record
 from hl_platform.core.accounts import StageStats
 from hl_platform.core.positions import Claim, Reached
+from hl_platform.pipeline.batch import Item
 from hl_platform.pipeline.positions import Positions
 from hl_platform.streams import load_streams
 
@@ -64,16 +64,16 @@ def settled(row: Claim, low: int = 0, high: int = 100) -> tuple[Positions, OnePa
     return positions, consumer, store, stats
 
 
-def records(*offsets: int, leader_epoch: int = 3) -> list[Record]:
-    now = datetime(2026, 1, 3, tzinfo=UTC)
-    return [Record(0, offset, "meter1", b"", now, leader_epoch=leader_epoch) for offset in offsets]
+def items(*offsets: int, leader_epoch: int = 3) -> list[Item]:
+    records = [Record(0, offset, "meter1", b"", 0, leader_epoch=leader_epoch) for offset in offsets]
+    return [Item(record, None, None) for record in records]
 
 
 def test_a_database_that_went_back_is_followed_and_nothing_between_is_passed():
     positions, consumer, store, _ = settled(Claim(50, 1, 3, TOPIC))
     store.row = Claim(20, 2, 3, TOPIC)
     positions.refresh()
-    assert positions.unwritten(records(50, 51)) == []
+    assert positions.unwritten(items(50, 51)) == []
     assert positions.must_settle()
     positions.settle()
     assert consumer.started_at == {0: 19}
@@ -83,7 +83,7 @@ def test_a_commit_whose_answer_was_lost_is_found_and_its_records_are_not_written
     positions, _, store, _ = settled(Claim(50, 1, 3, TOPIC))
     store.row = Claim(60, 2, 3, TOPIC)
     positions.refresh()
-    assert [record.offset for record in positions.unwritten(records(50, 59, 60))] == [60]
+    assert [item.record.offset for item in positions.unwritten(items(50, 59, 60))] == [60]
     assert not positions.must_settle()
 
 
@@ -92,19 +92,19 @@ def test_a_claim_of_another_or_without_a_row_is_given_up():
         positions, _, store, _ = settled(Claim(50, 1, 3, TOPIC))
         store.row = found
         positions.refresh()
-        assert positions.unwritten(records(50)) == []
+        assert positions.unwritten(items(50)) == []
         assert positions.must_settle()
 
 
 def test_the_record_before_the_position_is_read_to_see_that_it_is_the_one_we_read():
     positions, consumer, _, _ = settled(Claim(50, 1, 3, TOPIC))
     assert consumer.started_at == {0: 49}
-    assert [record.offset for record in positions.unwritten(records(49, 50))] == [50]
+    assert [item.record.offset for item in positions.unwritten(items(49, 50))] == [50]
 
 
 def test_after_another_record_before_the_position_nothing_is_written_and_all_is_read_again():
     positions, consumer, _, stats = settled(Claim(50, 1, 3, TOPIC))
-    assert positions.unwritten(records(49, 50, leader_epoch=4)) == []
+    assert positions.unwritten(items(49, 50, leader_epoch=4)) == []
     assert positions.must_settle()
     positions.settle()
     assert consumer.started_at == {0: 0}

@@ -46,7 +46,7 @@ class Record(NamedTuple):
     """A Kafka record.
 
     Args:
-        kafka_time: of a replay, that of the record that was rejected first.
+        kafka_ms: its Kafka timestamp in ms; of a replay, that of the record that was rejected first.
         replay_of: the dead letter that it replays, as `entry_name` writes it; None for all others.
         is_import: whether a person imported it from a file.
     """
@@ -55,10 +55,15 @@ class Record(NamedTuple):
     offset: int
     key: str | None
     value: bytes
-    kafka_time: datetime
+    kafka_ms: int
     leader_epoch: int | None = None
     replay_of: str | None = None
     is_import: bool = False
+
+    @property
+    def kafka_time(self) -> datetime:
+        """Its Kafka timestamp, aware."""
+        return datetime.fromtimestamp(max(self.kafka_ms, 0) / 1000, UTC)
 
     @property
     def is_of_device(self) -> bool:
@@ -241,16 +246,15 @@ def _is_fatal(error: KafkaError) -> bool:
 
 def _record_of(message: Message) -> Record:
     key = message.key()
-    # Nearly every record has none at all.
     headers: dict[str, Any] = dict(message.headers() or ())
-    replay_of, first_ms = _replay_of(headers)
-    _, timestamp_ms = message.timestamp() if first_ms is None else (0, first_ms)
+    # Nearly every record has none at all.
+    replay_of, first_ms = _replay_of(headers) if headers else (None, None)
     return Record(
         message.partition() or 0,
         message.offset() or 0,
         key.decode(errors="replace") if key is not None else None,
         message.value() or b"",
-        datetime.fromtimestamp(max(timestamp_ms, 0) / 1000, UTC),
+        message.timestamp()[1] if first_ms is None else first_ms,
         message.leader_epoch(),
         replay_of,
         IMPORT_OF in headers,

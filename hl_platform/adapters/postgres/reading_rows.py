@@ -1,6 +1,7 @@
 """Readings into the table of their stream: through a stage, in the caller's transaction."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import islice
 from typing import NamedTuple
 
@@ -30,10 +31,21 @@ create temp table {stage} (
 ) on commit delete rows
 """
 
+# Binary: a reading costs a quarter of what its text costs, here and on the server.
 COPY = """
 -- copy: a batch into the stage
-copy {stage} (n, device_id, timestamp, {columns}, extra, received_at) from stdin
+copy {stage} (n, device_id, timestamp, {columns}, extra, received_at) from stdin (format binary)
 """
+# How the driver writes a column of the stage. A timestamp is sent as the integer that it is on the wire, because
+# the driver would make text of it first.
+WIRE_TYPES = {
+    "double precision": "float8",
+    "bigint": "int8",
+    "text": "text",
+    "boolean": "bool",
+}
+# PostgreSQL counts microseconds from here.
+POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 # The same reading again is left alone, so that a replay writes nothing. Other values win unless they are older
 # than what is stored: the replay of an old reading must not undo a later correction.
@@ -100,6 +112,8 @@ class ReadingRows:
         self._stage = sql.SQL(STAGE).format(stage=stage, typed=sql.SQL(", ").join(typed))
         self._begin_trial = sql.SQL(BEGIN_TRIAL).format(stage=stage)
         self._copy = sql.SQL(COPY).format(stage=stage, columns=columns)
+        fields = [WIRE_TYPES[STAGE_TYPES[field.type]] for field in stream.fields]
+        self._wire_types = ["int4", "text", "int8", *fields, "text", "int8"]
         self._upsert = sql.SQL(UPSERT).format(
             table=sql.Identifier(stream.table),
             stage=stage,
@@ -130,7 +144,7 @@ class ReadingRows:
 
         def attempt(start: int, end: int) -> PoisonRecordError | None:
             def write() -> None:
-                # Staging all of them at once spares a statement per try, unless the driver refuses one.
+                # Staging all of them at once spares a statement per try, unless one cannot even be staged.
                 if not staged:
                     self._fill_stage(conn, readings, start, end)
                 self._move(conn, start, end)
@@ -162,22 +176,22 @@ class ReadingRows:
         self, conn: psycopg.Connection, readings: Sequence[Reading], start: int, end: int
     ) -> None:
         with conn.cursor() as cursor, cursor.copy(self._copy) as copy:
-            for n, reading in enumerate(islice(readings, start, end), start):
-                copy.write_row(
-                    (
-                        n,
-                        reading.device_id,
-                        reading.timestamp,
-                        *reading.values,
-                        reading.extra,
-                        reading.received_at,
-                    )
-                )
+            copy.set_types(self._wire_types)
+            write = copy.write_row
+            for n, (device_id, timestamp, values, extra, received_at) in enumerate(
+                islice(readings, start, end), start
+            ):
+                write((n, device_id, _microseconds(timestamp), *values, extra, _microseconds(received_at)))
 
     def _move(self, conn: psycopg.Connection, start: int, end: int) -> Written:
         row = conn.execute(self._upsert, {"start": start, "end": end}).fetchone()
         assert row is not None  # noqa: S101 - a count returns its row
         return Written(*row)
+
+
+def _microseconds(moment: datetime) -> int:
+    since = moment - POSTGRES_EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def _fault_of(conn: psycopg.Connection, write: Callable[[], object]) -> PoisonRecordError | None:

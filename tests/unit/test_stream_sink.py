@@ -1,0 +1,142 @@
+"""The sink reads on while the database works: what it has read ahead must never overtake a batch that was given up."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from hl_platform.adapters.kafka.consumer import Record
+from hl_platform.adapters.postgres.reading_rows import Written
+from hl_platform.core.accounts import StageStats
+from hl_platform.core.errors import DatabaseAwayError, FencedError
+from hl_platform.core.positions import Claim, Reached
+from hl_platform.core.readings import Reading, ReadingDecoder, Source
+from hl_platform.core.settings import ReadingSettings, SinkSettings
+from hl_platform.pipeline.sink import StreamSink
+from hl_platform.streams import load_streams
+
+NOW = datetime(2026, 1, 3, 16, 0, 1, tzinfo=UTC)
+TOPIC = UUID(int=1)
+ENERGY = load_streams()["energy"]
+N_RECORDS = 6
+BATCH = 2
+
+
+def record(offset: int) -> Record:
+    payload = (
+        b'{"timestamp":"2026-01-03T16:00:%02dZ","total_energy_kwh":1,"power_kw":1,"voltage":1,"current":1}'
+        % offset
+    )
+    source = Source("homelab/energy/meter1", 1, retained=False, bridge="bridge")
+    key, value = ReadingDecoder(ENERGY, ReadingSettings()).encode_record(payload, NOW, source)
+    return Record(0, offset, key, value, 0)
+
+
+class Topic:
+    """A consumer of one partition, which begins where it is told to."""
+
+    def __init__(self) -> None:
+        self.assigned: list[int] | None = [0]
+        self.offset: int | None = None
+        self.shown: list[Mapping[int, int]] = []
+
+    def take_assignment(self) -> list[int] | None:
+        assigned, self.assigned = self.assigned, None
+        return assigned
+
+    def take_lost_positions(self) -> set[int]:
+        return set()
+
+    def topic_id(self) -> UUID:
+        return TOPIC
+
+    def watermarks(self, _partition: int) -> tuple[int, int]:
+        return 0, N_RECORDS
+
+    def start_at(self, offsets: Mapping[int, int]) -> None:
+        self.offset = offsets[0]
+
+    def resume(self) -> None: ...
+
+    def consume(self, _max_records: int, _max_age_s: float) -> list[Record]:
+        if self.offset is None:
+            return []
+        first, self.offset = self.offset, min(self.offset + BATCH, N_RECORDS)
+        return [record(offset) for offset in range(first, self.offset)]
+
+    def show_position(self, next_offsets: Mapping[int, int]) -> None:
+        self.shown.append(next_offsets)
+
+    def close(self) -> None: ...
+
+
+class Table:
+    """A store that fails as it is told to, and stops the sink when all is written."""
+
+    def __init__(self, failures: Sequence[Exception | None]) -> None:
+        self.row = Claim(0, 0, None, TOPIC)
+        self.failures = list(failures)
+        self.written: list[int] = []
+        self.sink: StreamSink
+
+    def claim(self, _partition: int, _low: int, _topic_id: UUID) -> Claim:
+        self.row = self.row._replace(epoch=self.row.epoch + 1)
+        return self.row
+
+    def claims(self, _partitions: object) -> dict[int, Claim]:
+        return {0: self.row}
+
+    def write(
+        self,
+        readings: Sequence[Reading],
+        claims: Mapping[int, Claim],
+        reached: Mapping[int, Reached],
+        *_: Any,  # noqa: ANN401
+    ) -> Written:
+        failure = self.failures.pop(0) if self.failures else None
+        if isinstance(failure, DatabaseAwayError):
+            # It is back for the next one who asks.
+            self.sink.stop()
+        if failure is not None:
+            raise failure
+        assert claims[0] == self.row
+        self.row = claims[0].moved_to(reached[0])
+        self.written += [reading.timestamp.second for reading in readings]
+        if self.row.next_offset == N_RECORDS:
+            self.sink.stop()
+        return Written(len(readings), 0)
+
+    def close(self) -> None: ...
+
+
+def run(failures: Sequence[Exception | None]) -> tuple[Topic, Table]:
+    topic, table = Topic(), Table(failures)
+    table.sink = StreamSink(
+        stream=ENERGY,
+        consumer=topic,  # type: ignore[arg-type]
+        store=table,  # type: ignore[arg-type]
+        producer=None,  # type: ignore[arg-type]
+        sink=SinkSettings(),
+        rules=ReadingSettings(),
+        stats=StageStats(),
+        now=lambda: NOW,
+    )
+    table.sink.run()
+    return topic, table
+
+
+def test_all_is_written_once_and_in_order():
+    topic, table = run([])
+    assert table.written == list(range(N_RECORDS))
+    assert topic.shown[-1] == {0: N_RECORDS}
+
+
+def test_nothing_overtakes_a_batch_that_was_given_up_because_the_sink_is_to_stop():
+    _, table = run([None, DatabaseAwayError("away")])
+    assert table.written == [0, 1]
+
+
+def test_what_was_read_ahead_of_a_batch_that_is_not_ours_is_not_written_under_its_claim():
+    _, table = run([None, FencedError("another's")])
+    assert table.written == list(range(N_RECORDS))
+    assert table.row.epoch == 2
