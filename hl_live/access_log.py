@@ -7,13 +7,14 @@
 | `feed_closed` | it has ended | `duration_ms`, `n_bytes`, `n_messages`, `n_missed` |
 """
 
-import re
 import time
 from collections.abc import Callable, MutableMapping
 from typing import Any, Literal, Protocol
 
 import structlog
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from hl_platform.core.trace_context import TRACEPARENT, parse_traceparent
 
 log = structlog.get_logger()
 
@@ -25,7 +26,6 @@ FAILED_FROM = 500
 # Of what is notable: a box's disk must not fill because everything fails, or somebody makes it fail.
 MAX_LINES, PER_S = 60, 60.0
 SESSION = "hl.session"
-TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 EVENTS = b"text/event-stream"
 
 
@@ -48,13 +48,10 @@ def note_session(scope: Scope, session: Counts) -> None:
 
 
 def trace_id_of(scope: Scope) -> str | None:
-    """The trace that a request belongs to, as its client says; None where it says nothing.
-
-    Source: W3C Trace Context, 3.2.
-    """
+    """The trace that a request belongs to, as its client says; None where it says nothing."""
     for name, value in scope["headers"]:
-        if name == b"traceparent" and (found := TRACEPARENT.fullmatch(value)):
-            return found[1].decode()
+        if name == TRACEPARENT.encode() and (parent := parse_traceparent(value.decode("latin-1"))):
+            return f"{parent.trace_id:032x}"
     return None
 
 

@@ -199,13 +199,14 @@ async def _events(session: Session, positions: Positions) -> AsyncGenerator[byte
         taken = await session.next(BEAT_S)
         if not taken:
             yield b": nothing new\n\n"
-        n_sent = 0
+            continue
+        is_sent = False
         try:
-            for outgoing in taken:
-                yield _event(outgoing, positions)
-                n_sent += 1
+            # Written together, as those of a WebSocket are.
+            yield b"".join(_event(outgoing, positions) for outgoing in taken)
+            is_sent = True
         finally:
-            session.settle(taken[:n_sent], taken[n_sent:])
+            session.settle(*((taken, []) if is_sent else ([], taken)))
 
 
 def _event(outgoing: Outgoing, positions: Positions) -> bytes:

@@ -380,6 +380,18 @@ class LogSettings(Section, frozen=True):
     ] = "auto"
 
 
+class TracingSettings(Section, frozen=True):
+    """Traces of single readings and requests, for OpenTelemetry."""
+
+    endpoint: Annotated[
+        str | None,
+        Meta(
+            description="Address of an OTLP collector, by HTTP, such as http://127.0.0.1:4318; needs "
+            "`pip install 'hl-platform[otel]'`. Unset: no traces."
+        ),
+    ] = None
+
+
 class Settings(Section, frozen=True):
     """All settings. Build with `load_settings`, once per process, and hand it down."""
 
@@ -427,6 +439,7 @@ class Settings(Section, frozen=True):
     auth: AuthSettings = msgspec.field(default_factory=AuthSettings)
     simulator: SimulatorSettings = msgspec.field(default_factory=SimulatorSettings)
     log: LogSettings = msgspec.field(default_factory=LogSettings)
+    tracing: TracingSettings = msgspec.field(default_factory=TracingSettings)
 
 
 def load_settings(env: Mapping[str, str]) -> Settings:
