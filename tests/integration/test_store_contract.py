@@ -6,7 +6,7 @@ import psycopg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hl_platform.adapters.postgres.reading_rows import Written
+from hl_platform.adapters.postgres.reading_rows import MIN_INSERT_ROWS, N_CAREFUL, Written
 from hl_platform.adapters.postgres.sink_store import SinkStore
 from hl_platform.core.accounts import Account
 from hl_platform.core.errors import PoisonRecordError
@@ -42,6 +42,15 @@ def readings_of(batch: dict[int, tuple[float, str | None, int]]) -> list[Reading
     ]
 
 
+def fillers(n_batch: int) -> list[Reading]:
+    """New readings that make a batch large enough to be inserted first."""
+    begin = NOON - timedelta(days=1) + timedelta(seconds=n_batch * MIN_INSERT_ROWS)
+    return [
+        Reading("filler", begin + timedelta(seconds=n), (1.0, 1.0, None, None), None, NOON)
+        for n in range(MIN_INSERT_ROWS)
+    ]
+
+
 def write(
     store: FakeStore | SinkStore, readings: list[Reading], claim: Claim
 ) -> tuple[list[int], str, Written | None, Account]:
@@ -58,9 +67,9 @@ def write(
 @settings(
     max_examples=40, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(batches)
+@given(given_batches=batches, large=st.booleans())
 def test_the_store_in_memory_does_what_the_real_one_does(
-    home: Home, given_batches: list[dict[int, tuple[float, str | None, int]]]
+    home: Home, *, given_batches: list[dict[int, tuple[float, str | None, int]]], large: bool
 ):
     with psycopg.connect(home.env["HL_DATABASE__URL"]) as conn:
         conn.execute(f"alter table {home.energy.table} drop constraint if exists not_66")
@@ -69,12 +78,34 @@ def test_the_store_in_memory_does_what_the_real_one_does(
     real = home.sink_store("sink")
     fake = FakeStore(lambda reading: bool(reading.values[1] == BAD))
     claim = real.claim(0, 0, None)
-    for batch in given_batches:
-        outcome = write(real, readings_of(batch), claim)
-        assert write(fake, readings_of(batch), claim) == outcome
+    for number, batch in enumerate(given_batches):
+        readings = readings_of(batch) + (fillers(number) if large else [])
+        outcome = write(real, readings, claim)
+        assert write(fake, readings, claim) == outcome
         if outcome[2] is not None:
             claim = claim._replace(next_offset=claim.next_offset + 1)
     real.close()
     stored = home.query("select device_id, timestamp, power_kw, received_at from {energy} order by timestamp")
     rows = sorted(fake.rows.values(), key=lambda reading: reading.timestamp)
     assert stored == [(row.device_id, row.timestamp, row.values[1], row.received_at) for row in rows]
+
+
+def test_a_large_batch_is_inserted_unless_readings_are_there_already(home: Home):
+    real = home.sink_store("sink")
+    claim = real.claim(0, 0, None)
+    fresh, later, last = fillers(0), fillers(1), fillers(2)
+    corrected = fresh[0]._replace(values=(1.0, 2.0, None, None))
+    for number, (readings, expected) in enumerate(
+        [
+            (fresh, Written(MIN_INSERT_ROWS, 0)),
+            ([*later, corrected, fresh[1]], Written(MIN_INSERT_ROWS, 1)),
+            ([*last, *later], Written(MIN_INSERT_ROWS, 0)),
+        ]
+    ):
+        account = Account(received=len(readings))
+        here = claim._replace(next_offset=number)
+        assert real.write(readings, {0: here}, {0: Reached(number + 1)}, account, {}) == expected
+        assert account.in_flight == 0
+    assert real._rows._n_careful == N_CAREFUL - 1
+    real.close()
+    assert home.query("select count(*), sum(corrections) from {energy}") == [(3 * MIN_INSERT_ROWS, 1)]
