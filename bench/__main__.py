@@ -4,7 +4,7 @@ import argparse
 import sys
 from types import ModuleType
 
-from bench import aggregates, api, asgi, delay, feed, footprint, garbage, kills, load, resume, sink
+from bench import aggregates, api, asgi, bridge, delay, feed, footprint, garbage, kills, load, resume, sink
 from hl_platform.core.errors import HlError
 
 PARTS: dict[str, ModuleType] = {
@@ -13,6 +13,7 @@ PARTS: dict[str, ModuleType] = {
     "load": load,
     "kills": kills,
     "garbage": garbage,
+    "bridge": bridge,
     "aggregates": aggregates,
     "feed": feed,
     "resume": resume,

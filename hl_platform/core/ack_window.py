@@ -1,14 +1,14 @@
 """Acknowledges in the order of arrival what is settled in any order."""
 
-from collections import OrderedDict
+from collections import deque
+from collections.abc import Iterable
 
 
 class AckWindow:
     """Messages that were received and not yet acknowledged.
 
     A broker forgets what was in flight when the connection breaks and sends it again under other packet ids,
-    so an acknowledgement must never outlive its connection. `clear` begins a new generation; what belongs to
-    an older one is ignored.
+    so an acknowledgement must never outlive its connection. `clear` begins anew; what was opened before is ignored.
 
     Guarantee: packet ids are returned in the order in which they were opened, each once, and only after it
     and all before it were settled.
@@ -16,38 +16,39 @@ class AckWindow:
     """
 
     def __init__(self) -> None:
-        self._generation = 0
-        self._settled: OrderedDict[int, bool] = OrderedDict()
+        # Tokens are the numbers of the messages, so the one at the left has `_first`.
+        self._packet_ids: deque[int] = deque()
+        self._first = 0
+        self._settled: set[int] = set()
 
     def __len__(self) -> int:
-        return len(self._settled)
+        return len(self._packet_ids)
 
-    def open(self, packet_id: int) -> tuple[int, int]:
+    def open(self, packet_id: int) -> int:
         """Notes a received message; returns the token to settle it with."""
-        self._settled[packet_id] = False
-        return (self._generation, packet_id)
+        self._packet_ids.append(packet_id)
+        return self._first + len(self._packet_ids) - 1
 
-    def settle(self, token: tuple[int, int]) -> list[int]:
-        """Marks a message as safe; returns the packet ids that may be acknowledged now, in order."""
-        generation, packet_id = token
-        if generation != self._generation or packet_id not in self._settled:
-            return []
-        self._settled[packet_id] = True
-        ready = []
-        for waiting, settled in self._settled.items():
-            if not settled:
-                break
-            ready.append(waiting)
-        for done in ready:
-            del self._settled[done]
+    def settle(self, tokens: Iterable[int]) -> list[int]:
+        """Marks messages as safe; returns the packet ids that may be acknowledged now, in order."""
+        settled, first, ready = self._settled, self._first, []
+        settled.update(tokens)
+        while first in settled:
+            settled.remove(first)
+            ready.append(self._packet_ids.popleft())
+            first += 1
+        self._first = first
+        if len(settled) > len(self._packet_ids):
+            # Tokens from before: of messages that are not waited for any more.
+            self._settled = {token for token in settled if token > first}
         return ready
 
-    def is_open(self, token: tuple[int, int]) -> bool:
+    def is_open(self, token: int) -> bool:
         """Whether a message waits to be settled."""
-        generation, packet_id = token
-        return generation == self._generation and not self._settled.get(packet_id, True)
+        return token >= self._first and token not in self._settled
 
     def clear(self) -> None:
         """Forgets everything: the connection is gone."""
-        self._generation += 1
+        self._first += len(self._packet_ids)
+        self._packet_ids.clear()
         self._settled.clear()

@@ -4,12 +4,9 @@ One decoder per stream, built from its declaration. The bridge and the sink use 
 that some other program put on the Kafka topic is held to the same rules.
 """
 
-import json
 import re
-import sys
 from collections.abc import Mapping
-from datetime import datetime, timedelta
-from itertools import count
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -18,6 +15,7 @@ from msgspec import Meta
 from hl_platform.core.coverage import NO_BRIDGE
 from hl_platform.core.errors import PoisonRecordError
 from hl_platform.core.own_records import OwnRecords
+from hl_platform.core.payloads import parse_object
 from hl_platform.core.probe import PROBE_DEVICE
 from hl_platform.core.settings import ReadingSettings
 from hl_platform.core.streams import INTEGER_RANGES, Field, Stream
@@ -39,11 +37,9 @@ LIVE_WITHIN = timedelta(seconds=10)
 ADDED_BY_BRIDGE = ("device_id", "received_at", "source")
 # In the headers of a record that a person imported: the name of the file.
 IMPORT_OF = "hl.import"
-# No device nests this deep, and encoders and PostgreSQL have limits of their own somewhere above.
-MAX_DEPTH = 32
-# An integer of more digits is beyond what a double can hold, and so beyond most that read JSON.
-MAX_DOUBLE_DIGITS = 308
-BEYOND_DOUBLE = re.compile(rb"\d{%d}" % (MAX_DOUBLE_DIGITS + 1))
+# Sources that are remembered; a publisher that makes up ever new topics must not fill the memory.
+MAX_ORIGINS = 10_000
+MAX_KEPT_TOPIC_CHARS = 256
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -59,9 +55,25 @@ class Source(msgspec.Struct, frozen=True):
 OF_AN_IMPORT = Source("", 0, retained=False, bridge="")
 
 
+_encoder = msgspec.json.Encoder()
+
+
 class _Received(msgspec.Struct, frozen=True):
     # A class, because msgspec looks at one only once, and at any other type for every value.
     received_at: Annotated[datetime, Meta(tz=True)]
+
+
+class _Origin(NamedTuple):
+    # Of a source: what its topic says of the device, and the source as JSON. The same for thousands of readings.
+    device_id: str | None
+    encoded: msgspec.Raw
+
+
+class _Moment(NamedTuple):
+    # Of the time when a bridge received some readings: the latest time it believes, and the time as JSON.
+    received_at: datetime
+    latest: datetime
+    encoded: msgspec.Raw
 
 
 class Reading(NamedTuple):
@@ -103,12 +115,15 @@ class ReadingDecoder:
     def __init__(self, stream: Stream, rules: ReadingSettings) -> None:
         self._stream = stream
         self._rules = rules
+        self._floor = rules.floor
         self._max_ahead = timedelta(seconds=rules.max_ahead_s)
         self._shape = _shape_of(stream)
         self._own = OwnRecords(stream, [_hint_of(field) for field in stream.fields])
         self._names = tuple(field.name for field in stream.fields)
         self._known = frozenset((*self._names, "timestamp", *ADDED_BY_BRIDGE))
         self._prefix_levels = stream.mqtt_filter.count("/")
+        self._origins: dict[Source, _Origin] = {}
+        self._moment = self._moment_of(datetime.min.replace(tzinfo=UTC))
 
     def encode_record(self, payload: bytes, received_at: datetime, source: Source) -> tuple[str, bytes]:
         """Validates a device's payload and makes the Kafka record of it.
@@ -123,9 +138,13 @@ class ReadingDecoder:
             `device_id`, `received_at` and `source`.
         """
         raw = self._parse_limited(payload)
-        device_id = self._device_id_of(raw, source.mqtt_topic)
-        self._convert(raw, received_at)
-        return device_id, self._enrich(raw, device_id, received_at, source)
+        moment = self._moment
+        if received_at is not moment.received_at:
+            moment = self._moment = self._moment_of(received_at)
+        origin = self._origins.get(source) or self._new_origin(source)
+        device_id = self._device_id_of(raw, origin, source)
+        self._convert(raw, received_at, moment.latest)
+        return device_id, self._enrich(raw, device_id, moment.encoded, origin.encoded)
 
     def encode_import(self, payload: bytes, device_id: str, now: datetime, *, overwrite: bool) -> bytes:
         """Validates a reading of a person's file and makes the Kafka record's value, as of a device's payload.
@@ -142,7 +161,7 @@ class ReadingDecoder:
         raw = self._parse_limited(payload)
         if _check_device_id(device_id) == PROBE_DEVICE:
             raise PoisonRecordError("invalid", f"{PROBE_DEVICE} is no device: `hl check` sends its readings")
-        timestamp, _ = self._convert(raw, now)
+        timestamp: datetime = self._convert(raw, now, now + self._max_ahead).timestamp  # type: ignore[attr-defined]
         received_at = now if overwrite else timestamp - self._max_ahead
         return self._enrich(raw, device_id, received_at, OF_AN_IMPORT)
 
@@ -169,7 +188,7 @@ class ReadingDecoder:
             return None
         device_id, timestamp, values, received_at, bridge = own
         _check_device_id(device_id)
-        self._check_time(timestamp, received_at)
+        self._check_time(timestamp, received_at, received_at + self._max_ahead)
         return Reading(device_id, timestamp, values, None, received_at), bridge
 
     def decode_attributed(self, value: bytes, key: str | None, kafka_time: datetime) -> tuple[Reading, str]:
@@ -178,19 +197,43 @@ class ReadingDecoder:
         Returns:
             The reading, and the bridge that its `source` names; NO_BRIDGE if it names none.
         """
-        raw = self._parse(value)
+        raw = parse_object(value)
         device_id = _check_device_id(raw.get("device_id", key))
         received_at = _received_at(raw, kafka_time)
-        timestamp, values = self._convert(raw, received_at)
+        shaped = self._convert(raw, received_at, received_at + self._max_ahead)
+        values = tuple([getattr(shaped, name) for name in self._names])
+        timestamp: datetime = shaped.timestamp  # type: ignore[attr-defined]
         reading = Reading(device_id, timestamp, values, self._extra_of(raw), received_at)
         return reading, _bridge_of(raw.get("source"))
 
-    def _enrich(self, raw: dict[str, Any], device_id: str, received_at: datetime, source: Source) -> bytes:
-        self._make_room(raw, device_id)
+    def _enrich(
+        self,
+        raw: dict[str, Any],
+        device_id: str,
+        received_at: datetime | msgspec.Raw,
+        source: Source | msgspec.Raw,
+    ) -> bytes:
+        if "device_id" in raw or "received_at" in raw or "source" in raw:
+            self._make_room(raw, device_id)
         raw["device_id"] = device_id
         raw["received_at"] = received_at
         raw["source"] = source
-        return msgspec.json.encode(raw)
+        return _encoder.encode(raw)
+
+    def _moment_of(self, received_at: datetime) -> _Moment:
+        return _Moment(received_at, received_at + self._max_ahead, msgspec.Raw(_encoder.encode(received_at)))
+
+    def _new_origin(self, source: Source) -> _Origin:
+        device_id: str | None = None
+        # "homelab/energy/#" also matches "homelab/energy", whose last level names no device.
+        if source.mqtt_topic.count("/") >= self._prefix_levels:
+            device_id = device_of_topic(source.mqtt_topic)
+        origin = _Origin(device_id, msgspec.Raw(_encoder.encode(source)))
+        if len(self._origins) >= MAX_ORIGINS:
+            self._origins.clear()
+        if len(source.mqtt_topic) <= MAX_KEPT_TOPIC_CHARS:
+            self._origins[source] = origin
+        return origin
 
     def _make_room(self, raw: dict[str, Any], device_id: str) -> None:
         for name in ADDED_BY_BRIDGE:
@@ -206,52 +249,33 @@ class ReadingDecoder:
             raise PoisonRecordError(
                 "too_large", f"{len(payload)} bytes; {self._rules.max_payload_bytes} are allowed"
             )
-        return self._parse(payload)
+        return parse_object(payload)
 
-    def _parse(self, payload: bytes) -> dict[str, Any]:
-        try:
-            raw = msgspec.json.decode(payload)
-        # RecursionError is how msgspec refuses a document nested deeper than the stack.
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-            raise PoisonRecordError("not_json", str(exc)) from exc
-        if not isinstance(raw, dict):
-            raise PoisonRecordError("not_json", f"a {type(raw).__name__}, not an object")
-        # Cheap tests on bytes spare nearly every payload the walk.
-        if (
-            b"\\u0000" in payload
-            or payload.count(b"[") + payload.count(b"{") > MAX_DEPTH
-            or (len(payload) > MAX_DOUBLE_DIGITS and BEYOND_DOUBLE.search(payload))
-        ):
-            _check_storable(raw)
-        # Every string has two quotes: more of them than the result explains are those of a key that came twice,
-        # or harmless ones inside a text or an array.
-        if payload.count(b'"') != _n_quotes(raw):
-            _check_keys(payload)
-        return raw
-
-    def _convert(self, raw: dict[str, Any], received_at: datetime) -> tuple[datetime, tuple[Any, ...]]:
+    def _convert(self, raw: dict[str, Any], received_at: datetime, latest: datetime) -> msgspec.Struct:
         try:
             shaped = msgspec.convert(raw, self._shape)
         except msgspec.ValidationError as exc:
             raise PoisonRecordError("invalid", str(exc)) from exc
         timestamp: datetime = shaped.timestamp  # type: ignore[attr-defined]
-        self._check_time(timestamp, received_at)
-        return timestamp, tuple(getattr(shaped, name) for name in self._names)
+        self._check_time(timestamp, received_at, latest)
+        return shaped
 
-    def _check_time(self, timestamp: datetime, received_at: datetime) -> None:
-        if timestamp > received_at + self._max_ahead:
+    def _check_time(self, timestamp: datetime, received_at: datetime, latest: datetime) -> None:
+        if timestamp > latest:
             ahead_s = (timestamp - received_at).total_seconds()
             raise PoisonRecordError("clock_ahead", f"{timestamp.isoformat()} is {ahead_s:.0f} s ahead")
-        if timestamp < self._rules.floor:
+        if timestamp < self._floor:
             raise PoisonRecordError(
-                "clock_unset", f"{timestamp.isoformat()} is before {self._rules.floor.isoformat()}"
+                "clock_unset", f"{timestamp.isoformat()} is before {self._floor.isoformat()}"
             )
 
-    def _device_id_of(self, raw: dict[str, Any], mqtt_topic: str) -> str:
+    def _device_id_of(self, raw: dict[str, Any], origin: _Origin, source: Source) -> str:
         field = self._stream.device_id_field
         if field is not None and raw.get(field) is not None:
             return _check_device_id(raw[field])
-        # "homelab/energy/#" also matches "homelab/energy", whose last level names no device.
+        if origin.device_id is not None:
+            return origin.device_id
+        mqtt_topic = source.mqtt_topic
         if mqtt_topic.count("/") < self._prefix_levels:
             raise PoisonRecordError("no_device_id", f"MQTT topic {mqtt_topic!r} has no level for a device")
         return _check_device_id(mqtt_topic.rpartition("/")[2])
@@ -321,49 +345,3 @@ def _received_at(raw: dict[str, Any], kafka_time: datetime) -> datetime:
         return msgspec.convert(raw, _Received).received_at
     except msgspec.ValidationError as exc:
         raise PoisonRecordError("invalid", str(exc)) from exc
-
-
-def _check_storable(raw: dict[str, Any]) -> None:
-    # Level by level instead of recursively: a hostile payload must not exhaust the stack.
-    level: list[Any] = [raw]
-    for depth in count(1):
-        below: list[Any] = []
-        for value in level:
-            if isinstance(value, str) and "\x00" in value:
-                # PostgreSQL's text and jsonb cannot hold it.
-                raise PoisonRecordError("invalid", "text with the character U+0000")
-            if isinstance(value, int) and abs(value) > sys.float_info.max:
-                raise PoisonRecordError("invalid", "a number beyond the range of a double")
-            if isinstance(value, dict | list) and depth > MAX_DEPTH:
-                raise PoisonRecordError("invalid", f"nested deeper than {MAX_DEPTH} levels")
-            if isinstance(value, dict):
-                below.extend((*value.keys(), *value.values()))
-            elif isinstance(value, list):
-                below.extend(value)
-        if not below:
-            return
-        level = below
-
-
-def _n_quotes(raw: dict[str, Any]) -> int:
-    """How many quotes the JSON text of an object has if no string escapes one and no array holds a string."""
-    types = list(map(type, raw.values()))
-    n = 2 * (len(types) + types.count(str))
-    if dict in types:
-        for value in raw.values():
-            if type(value) is dict:
-                n += _n_quotes(value)
-    return n
-
-
-def _check_keys(payload: bytes) -> None:
-    # Exact and slow. The last of two values would win, and the other be lost without a word.
-    json.loads(payload, object_pairs_hook=_check_pairs, parse_int=len, parse_float=len)
-
-
-def _check_pairs(pairs: list[tuple[str, Any]]) -> None:
-    seen: set[str] = set()
-    for key, _ in pairs:
-        if key in seen:
-            raise PoisonRecordError("invalid", f"key {key!r:.80} twice in one object")
-        seen.add(key)

@@ -10,22 +10,26 @@ The path of one message, in this order; a crash between any two steps makes the 
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import structlog
 
-from hl_platform.adapters.kafka.producer import SURELY_FITS_BYTES, Delivery
-from hl_platform.adapters.mqtt.session import MqttMessage, MqttSession, Token
+from hl_platform.adapters.kafka.producer import SURELY_FITS_BYTES, check_size
+from hl_platform.adapters.mqtt.packets import MqttMessage
+from hl_platform.adapters.mqtt.properties import trace_of
+from hl_platform.adapters.mqtt.session import MqttSession, Token
 from hl_platform.core.accounts import StageStats
-from hl_platform.core.coverage import DEAD_LETTERED, FORWARDED, Place
+from hl_platform.core.coverage import DEAD_LETTERED, FORWARDED, Covered, Place
 from hl_platform.core.errors import FencedError, PoisonRecordError
-from hl_platform.core.readings import ReadingDecoder, Source
+from hl_platform.core.readings import MAX_KEPT_TOPIC_CHARS, ReadingDecoder, Source
 from hl_platform.core.routing import Router
 from hl_platform.core.settings import ReadingSettings
 from hl_platform.core.streams import Stream
 from hl_platform.pipeline.dead_letters import BridgeLetters
-from hl_platform.pipeline.outgoing import Outgoing, Waiting
+from hl_platform.pipeline.outgoing import Arrived, Outgoing, Waiting
 from hl_platform.pipeline.outlet import Outlet, Receiver
 from hl_platform.pipeline.pulse import Pulse
 
@@ -34,7 +38,19 @@ log = structlog.get_logger()
 # How long a stop waits for Kafka; what is still on the way then is sent again by MQTT.
 FLUSH_S = 5.0
 POLL_S = 0.1
+# While the producer is full, its reports are waited for.
+FULL_TURN_S = 0.01
 SAY_AGAIN_AFTER = timedelta(seconds=10)
+# MQTT topics that are remembered; a publisher that makes up ever new ones must not fill the memory.
+MAX_WAYS = 10_000
+
+
+class Way(NamedTuple):
+    """What to make of the messages of an MQTT topic."""
+
+    stream: Stream
+    decoder: ReadingDecoder
+    source: Source
 
 
 class Bridge:
@@ -84,6 +100,7 @@ class Bridge:
         self._pulse = pulse
         self._stop = threading.Event()
         self._last_said: dict[str, datetime] = {}
+        self._ways: dict[tuple[str, int, bool], Way] = {}
 
     def run(self) -> None:
         """Works until `stop`.
@@ -95,19 +112,28 @@ class Bridge:
         try:
             self._outlet.start(kafka_answers=self._kafka_answers)
             self._pulse.start()
-            self._session.start(self._on_message)
             log.info("bridge_started", service=self._service)
             while not self._stop.is_set():
-                self._outlet.work(POLL_S)
-                self._session.check()
-                if self._pulse.missed:
-                    raise FencedError(f"{self._service} stood still for so long that it may have a successor")
+                self._turn()
         finally:
             self._finish()
 
     def stop(self) -> None:
         """Ends `run` after a flush. Any thread."""
         self._stop.set()
+
+    def _turn(self) -> None:
+        if self._outlet.has_room:
+            messages = self._session.receive(min(POLL_S, self._outlet.patience_s))
+            if messages:
+                self._carry(messages)
+            self._outlet.work(0)
+        else:
+            # What comes stays where it is, in the socket and at the broker.
+            self._session.keep_alive()
+            self._outlet.work(FULL_TURN_S)
+        if self._pulse.missed:
+            raise FencedError(f"{self._service} stood still for so long that it may have a successor")
 
     def _finish(self) -> None:
         # From here on messages are not taken any more; those taken before are given time to arrive.
@@ -117,41 +143,67 @@ class Bridge:
         self._session.stop()
         log.info("bridge_stopped", service=self._service, n_left_to_mqtt=n_left)
 
-    def _on_message(self, message: MqttMessage) -> None:
-        if self._stop.is_set():
+    def _carry(self, messages: Sequence[MqttMessage]) -> None:
+        received_at = self._now()
+        # After `received_at`: a standstill from here on leaves records that are older than what a successor wrote,
+        # and the older of two never replaces the newer.
+        if self._pulse.missed:
             return
+        records: list[tuple[Outgoing, Token | None]] = []
+        done: list[Token] = []
+        for message in messages:
+            record = self._make_record(message, received_at)
+            if record is not None:
+                records.append((record, message.token))
+            elif message.token is not None:
+                done.append(message.token)
+        for stream, n in Counter([record.stream for record, _ in records]).items():
+            self._stats.count(stream, received=n, last_reading_at=received_at)
+        self._outlet.submit(records)
+        if done:
+            self._session.settle(done)
+
+    def _make_record(self, message: MqttMessage, received_at: datetime) -> Outgoing | None:
+        """None for a message that is to go nowhere."""
+        way = self._ways.get((message.mqtt_topic, message.qos, message.retained)) or self._new_way(message)
+        if way is None:
+            return None
+        stream, decoder, source = way
+        if message.retained and stream.retained == "ignore":
+            # Our subscription asks for none; not every broker listens.
+            self._stats.count(stream.name, received=1, dropped=1)
+            return None
+        try:
+            device_id, value = decoder.encode_record(message.payload, received_at, source)
+            # Nearly no message has any.
+            headers = trace_of(message.properties) if message.properties else None
+            if len(value) > SURELY_FITS_BYTES:
+                check_size(device_id, value, headers)
+        except PoisonRecordError as fault:
+            return self._reject(stream, message, fault, received_at)
+        return Outgoing(stream.name, False, stream.kafka_topic, device_id, value, headers)  # noqa: FBT003
+
+    def _new_way(self, message: MqttMessage) -> Way | None:
         stream = self._router.stream_of(message.mqtt_topic)
         if stream is None:
             if not self._router.is_status(message.mqtt_topic):
                 # Cannot come through our filters; a broker that sends it all the same must not stop us.
                 log.error("message_of_no_stream", mqtt_topic=message.mqtt_topic)
-            self.on_safe(message.token)
-            return
-        received_at = self._now()
-        # After `received_at`: a standstill from here on leaves a record that is older than what a successor wrote,
-        # and the older of two never replaces the newer.
-        if self._pulse.missed:
-            return
-        if message.retained and stream.retained == "ignore":
-            # Our subscription asks for none; not every broker listens.
-            self._stats.count(stream.name, received=1, dropped=1)
-            self.on_safe(message.token)
-            return
-        self._stats.count(stream.name, received=1, last_reading_at=received_at)
-        source = Source(message.mqtt_topic, message.qos, message.retained, self._service)
-        try:
-            device_id, value = self._decoders[stream.name].encode_record(message.payload, received_at, source)
-            record = Outgoing(stream.name, False, stream.kafka_topic, device_id, value)  # noqa: FBT003
-            self._outlet.submit(record, message.token)
-        except PoisonRecordError as fault:
-            self._reject(stream, message, fault, received_at)
+            return None
+        key = (message.mqtt_topic, message.qos, message.retained)
+        way = Way(stream, self._decoders[stream.name], Source(*key, self._service))
+        if len(self._ways) >= MAX_WAYS:
+            self._ways.clear()
+        if len(message.mqtt_topic) <= MAX_KEPT_TOPIC_CHARS:
+            self._ways[key] = way
+        return way
 
     def _reject(
         self, stream: Stream, message: MqttMessage, fault: PoisonRecordError, received_at: datetime
-    ) -> None:
+    ) -> Outgoing:
         self._say_rejected(message.mqtt_topic, fault, received_at)
         letter = self._letters[stream.name].make(fault, message, received_at)
-        record = Outgoing(
+        return Outgoing(
             stream.name,
             True,  # noqa: FBT003
             stream.dead_letter_topic,
@@ -160,7 +212,6 @@ class Bridge:
             letter.value,
             letter.headers,
         )
-        self._outlet.submit(record, message.token)
 
     def _say_rejected(self, mqtt_topic: str, fault: PoisonRecordError, at: datetime) -> None:
         # Once in a while for each reason: a device gone mad must not fill the disk through the log.
@@ -170,16 +221,23 @@ class Bridge:
                 "reading_rejected", mqtt_topic=mqtt_topic, reason=fault.reason, detail=fault.detail[:200]
             )
 
-    def on_delivered(self, record: Outgoing, delivery: Delivery) -> None:
+    def on_delivered(self, arrived: Sequence[Arrived]) -> None:
         """See Receiver."""
-        kind = DEAD_LETTERED if record.dead else FORWARDED
-        place = Place(record.stream, kind, record.kafka_topic, delivery.kafka_partition)
-        self._stats.deliver(place, delivery.offset)
+        covered: dict[tuple[str, int], tuple[int, Arrived]] = {}
+        for one in arrived:
+            # A Kafka topic is of one stream, and of one kind.
+            key = (one.record.kafka_topic, one.kafka_partition)
+            n_before = covered[key][0] if key in covered else 0
+            covered[key] = (n_before + 1, one)
+        for (kafka_topic, kafka_partition), (n, last) in covered.items():
+            kind = DEAD_LETTERED if last.record.dead else FORWARDED
+            place = Place(last.record.stream, kind, kafka_topic, kafka_partition)
+            # Counted with where they end, so that a heartbeat finds both or neither.
+            self._stats.cover(place, Covered(n, last.offset + 1))
 
-    def on_safe(self, token: Token | None) -> None:
+    def on_safe(self, tokens: Sequence[Token]) -> None:
         """See Receiver."""
-        if token is not None:
-            self._session.settle(token)
+        self._session.settle(tokens)
 
     def on_unheard(self, waiting: Waiting) -> None:
         """See Receiver."""

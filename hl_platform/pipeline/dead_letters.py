@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from hl_platform import __version__
-from hl_platform.adapters.mqtt.session import MqttMessage
+from hl_platform.adapters.mqtt.packets import MqttMessage
 from hl_platform.core.dead_letters import MAX_DETAIL_CHARS, DeadLetter, fingerprint_of
 from hl_platform.core.errors import PoisonRecordError
 from hl_platform.core.readings import device_of_topic

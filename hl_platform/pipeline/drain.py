@@ -1,12 +1,12 @@
 """From the spool to Kafka: in order, a bounded number at a time, and gone from the disk only when Kafka has them."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hl_platform.adapters.kafka.producer import Delivered, Delivery, KafkaProducer
 from hl_platform.adapters.spool import Spool
 from hl_platform.core.errors import HlError
-from hl_platform.pipeline.outgoing import Outgoing, decode_entry
+from hl_platform.pipeline.outgoing import Arrived, Outgoing, decode_entry
 
 # Enough to keep a producer busy between two looks at the deliveries, and little memory.
 WINDOW_RECORDS = 10_000
@@ -20,10 +20,10 @@ class Drain:
 
     Args:
         spool: what to drain.
-        on_delivered: told of every record that Kafka has.
+        on_delivered: told of the records that Kafka has.
     """
 
-    def __init__(self, spool: Spool, on_delivered: Callable[[Outgoing, Delivery], None]) -> None:
+    def __init__(self, spool: Spool, on_delivered: Callable[[Sequence[Arrived]], None]) -> None:
         self.n_delivered = 0
         self.n_in_flight = 0
         self.failure: HlError | None = None
@@ -61,7 +61,7 @@ class Drain:
             self.n_in_flight -= 1
             self._bytes_in_flight -= n_bytes
             self._missing[number] -= 1
-            self._on_delivered(record, delivery)
+            self._on_delivered([Arrived(record, delivery.kafka_partition, delivery.offset)])
             self._release()
 
         return delivered

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from hl_platform.adapters.directories import spool_directory
 from hl_platform.adapters.kafka.producer import KafkaProducer
-from hl_platform.adapters.mqtt.session import PahoSession, Subscription
+from hl_platform.adapters.mqtt.session import SocketSession, Subscription
 from hl_platform.adapters.spool import Spool
 from hl_platform.core.accounts import StageStats
 from hl_platform.core.settings import Settings
@@ -18,7 +18,7 @@ from hl_platform.pipeline.pulse import Pulse
 from hl_platform.pipeline.services import Service
 from hl_platform.pipeline.spool_report import SpoolReport
 
-S = TypeVar("S", bound=PahoSession)
+S = TypeVar("S", bound=SocketSession)
 
 PROBE_EVERY_S = 0.5
 
@@ -37,7 +37,7 @@ def make_bridge(
     settings: Settings,
     service: Service,
     stats: StageStats,
-    session: PahoSession,
+    session: SocketSession,
     *,
     ask_kafka: Callable[[], None],
     kafka_answers: bool,

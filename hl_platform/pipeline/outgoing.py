@@ -1,6 +1,6 @@
 """What the bridge has made of a message, on its way to Kafka, directly or through the spool."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -8,7 +8,7 @@ from hl_platform.adapters.mqtt.session import Token
 from hl_platform.core.errors import InvariantError
 
 
-class Outgoing(msgspec.Struct, array_like=True, frozen=True):
+class Outgoing(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A record that is not on Kafka yet.
 
     Args:
@@ -25,7 +25,7 @@ class Outgoing(msgspec.Struct, array_like=True, frozen=True):
     headers: dict[str, Any] | None = None
 
 
-class Waiting(NamedTuple):
+class Waiting(msgspec.Struct, frozen=True, gc=False):
     """A record whose message was not acknowledged yet.
 
     Args:
@@ -37,6 +37,19 @@ class Waiting(NamedTuple):
     record: Outgoing
     token: Token | None
     since: float
+
+
+class Arrived(msgspec.Struct, frozen=True, gc=False):
+    """A record that Kafka has.
+
+    Args:
+        record: as it was sent.
+        kafka_partition, offset: where it is.
+    """
+
+    record: Outgoing
+    kafka_partition: int
+    offset: int
 
 
 _encoder = msgspec.msgpack.Encoder()

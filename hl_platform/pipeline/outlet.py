@@ -10,20 +10,18 @@ The direct way touches no disk. In between, one producer is dropped with what it
 so that nothing is sent twice out of order.
 """
 
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Protocol
 
 import structlog
 
-from hl_platform.adapters.kafka.producer import Delivery, KafkaProducer, check_size
+from hl_platform.adapters.kafka.producer import KafkaProducer, Report
 from hl_platform.adapters.mqtt.session import Token
 from hl_platform.adapters.spool import Spool, SpoolError
 from hl_platform.core.errors import HlError
 from hl_platform.pipeline.drain import Drain
-from hl_platform.pipeline.outgoing import Outgoing, Waiting, encode_entry
+from hl_platform.pipeline.outgoing import Arrived, Outgoing, Waiting, encode_entry
 from hl_platform.pipeline.probe import Probe
 from hl_platform.pipeline.spool_report import SpoolReport
 
@@ -37,16 +35,22 @@ RETRY_S = 1.0
 STALLED_AFTER_S = 1.0
 # One sync takes what waits, up to so many bytes.
 FRAME_BYTES = 4 * 1024 * 1024
+# How long a turn may wait for a message while reports are due, in seconds; doubled at each turn without one.
+SHORTEST_TURN_S = 0.001
+LONGEST_TURN_S = 0.05
+MAX_IDLE_TURNS = 6
+# At QoS 1 the receive maximum bounds what waits for the spool; at QoS 0, while it drains, this does.
+MAX_PENDING = 100_000
 
 
 class Receiver(Protocol):
-    """Who is told what became of a record."""
+    """Who is told what became of records."""
 
-    def on_safe(self, token: Token | None) -> None:
-        """The message may be acknowledged: its record is on Kafka, or on disk."""
+    def on_safe(self, tokens: Sequence[Token]) -> None:
+        """The messages may be acknowledged: their records are on Kafka, or on disk."""
 
-    def on_delivered(self, record: Outgoing, delivery: Delivery) -> None:
-        """Kafka has the record."""
+    def on_delivered(self, arrived: Sequence[Arrived]) -> None:
+        """Kafka has the records; those of one Kafka partition in order."""
 
     def on_unheard(self, waiting: Waiting) -> None:
         """The record was let go, because its message will come again or was never to be acknowledged."""
@@ -56,7 +60,7 @@ class Receiver(Protocol):
 
 
 class Outlet:
-    """Takes records in order of arrival from one thread, and carries them on in another.
+    """Takes records in order of arrival, and carries them on in turns. One thread.
 
     Guarantee: `on_safe` is called only when the record is on Kafka or durable on disk; what is on disk reaches
     Kafka, in order per key; a crash repeats records and loses none.
@@ -92,16 +96,14 @@ class Outlet:
         self._producer = make_producer()
         self._spool: Spool | None = None
         self._drain: Drain | None = None
-        # Guards what both threads touch: where records go, and what waits there.
-        self._lock = threading.Lock()
-        self._arrived = threading.Event()
         self._direct = True
-        self._closed = False
+        # With the producer, by number; and behind it, where there is no room yet or the spool's turn.
         self._sent: dict[int, Waiting] = {}
         self._n_sent = 0
         self._pending: deque[Waiting] = deque()
         self._failure: HlError | None = None
         self._n_taken_in = 0
+        self._idle_turns = 0
         self._look_at = self._open_at = self._write_at = self._moved_at = 0.0
 
     def start(self, *, kafka_answers: bool) -> None:
@@ -110,27 +112,39 @@ class Outlet:
         if self._spool is not None and not (kafka_answers and self._spool.is_empty):
             self._turn_to_spool()
 
-    def submit(self, record: Outgoing, token: Token | None) -> None:
-        """Takes a record, once there is room for it. One thread.
+    @property
+    def has_room(self) -> bool:
+        """Whether more may come. Else Kafka is slower than MQTT, which is to be held back by that."""
+        return len(self._pending) < MAX_PENDING and not (self._direct and self._pending)
+
+    @property
+    def patience_s(self) -> float:
+        """How long it can do without `work`, in seconds."""
+        if self._direct and not self._sent:
+            return LOOK_EVERY_S
+        # Reports come soon after each other or, in an outage, not at all.
+        return min(float(SHORTEST_TURN_S * 2**self._idle_turns), LONGEST_TURN_S)
+
+    def submit(self, records: Sequence[tuple[Outgoing, Token | None]]) -> None:
+        """Takes records that fit into Kafka (`check_size`).
 
         Raises:
-            PoisonRecordError: it is too large for Kafka.
             HlError: Kafka refuses us.
         """
-        check_size(record.key, record.value, record.headers)
-        waiting = Waiting(record, token, self._clock())
-        while not self._try_submit(waiting):
-            # The producer is full: Kafka is slower than MQTT, which is held back by that.
-            self._arrived.wait(0.01)
+        now = self._clock()
+        self._pending.extend([Waiting(record, token, now) for record, token in records])
+        if self._direct:
+            self._send_pending()
 
     def work(self, timeout_s: float) -> None:
-        """One turn: delivery reports, and what the spool needs. One thread.
+        """One turn: delivery reports, and what the spool needs.
 
         Raises:
             HlError: why it cannot go on; nothing unacknowledged is lost.
         """
         if self._direct:
-            self._producer.poll(timeout_s)
+            self._take_reports(self._producer.collect(timeout_s))
+            self._send_pending()
             self._look_after_direct()
         else:
             self._work_spooled(timeout_s)
@@ -140,57 +154,50 @@ class Outlet:
 
     def close(self, timeout_s: float) -> int:
         """Waits for what is on the way to Kafka; returns how many records were neither there nor on disk."""
-        with self._lock:
-            self._closed = True
         self._probe.stop()
         self._producer.close(timeout_s)
+        # Not `collect`: what the producer dropped at its end would report as refused.
+        self._take_reports(self._producer.take_collected())
         if self._spool is not None:
             self._spool.close()
         return len(self._sent) + len(self._pending)
 
-    def _try_submit(self, waiting: Waiting) -> bool:
-        with self._lock:
-            if self._closed:
-                return True
-            if self._direct:
-                return self._send(waiting)
-            self._pending.append(waiting)
-        self._arrived.set()
-        return True
+    def _send_pending(self) -> bool:
+        """Sends as far as there is room; returns whether that was everything."""
+        pending, sent, queue, number = self._pending, self._sent, self._producer.queue, self._n_sent
+        while pending:
+            record = pending[0].record
+            number += 1
+            if not queue(record.kafka_topic, record.key, record.value, record.headers, number):
+                break
+            sent[number] = pending.popleft()
+            self._n_sent = number
+        return not pending
 
-    def _send(self, waiting: Waiting) -> bool:
-        self._n_sent += 1
-        number, record = self._n_sent, waiting.record
-        # Noted first: the report may come before `try_send` returns.
-        self._sent[number] = waiting
-        taken = self._producer.try_send(
-            record.kafka_topic, record.key, record.value, partial(self._delivered, number), record.headers
-        )
-        if not taken:
-            del self._sent[number]
-        return taken
-
-    def _delivered(self, number: int, delivery: Delivery) -> None:
-        waiting = self._sent.get(number)
-        if waiting is None:
-            # Of a producer that was dropped: the record is in the spool.
-            return
-        if delivery.error is not None:
-            # Not acknowledged, so MQTT sends it again to whoever comes after this process.
-            log.error("kafka_refused_record", error=str(delivery.error))
-            self._failure = delivery.error
-            return
-        del self._sent[number]
-        self._receiver.on_delivered(waiting.record, delivery)
-        self._receiver.on_safe(waiting.token)
+    def _take_reports(self, reports: Sequence[Report]) -> None:
+        self._idle_turns = 0 if reports else min(self._idle_turns + 1, MAX_IDLE_TURNS)
+        arrived: list[Arrived] = []
+        tokens: list[Token] = []
+        for number, error, kafka_partition, offset in reports:
+            if error is not None:
+                # Not acknowledged, so MQTT sends it again to whoever comes after this process.
+                log.error("kafka_refused_record", error=str(error))
+                self._failure = error
+                continue
+            waiting = self._sent.pop(number)
+            arrived.append(Arrived(waiting.record, kafka_partition, offset))
+            if waiting.token is not None:
+                tokens.append(waiting.token)
+        if arrived:
+            self._receiver.on_delivered(arrived)
+            self._receiver.on_safe(tokens)
 
     def _look_after_direct(self) -> None:
         now = self._clock()
         if now < self._look_at:
             return
         self._look_at = now + LOOK_EVERY_S
-        with self._lock:
-            oldest = next(iter(self._sent.values()), None)
+        oldest = next(iter(self._sent.values()), None)
         overdue = oldest is not None and now - oldest.since > self._after_s
         if self._spool is None:
             self._try_open()
@@ -213,13 +220,12 @@ class Outlet:
         log.warning("bridge_spools", n_waiting=len(self._sent))
         dropped = self._producer
         fresh = self._make_producer()
-        with self._lock:
-            # From here on its reports are not wanted, and nobody else can give it more.
-            dropped.drop()
-            self._pending.extend(self._sent.values())
-            self._sent.clear()
-            self._producer = fresh
-            self._direct = False
+        # From here on its reports are not wanted.
+        dropped.drop()
+        self._pending.extendleft(reversed(self._sent.values()))
+        self._sent.clear()
+        self._producer = fresh
+        self._direct = False
         dropped.retire()
         self._n_taken_in = self._drain.n_delivered // 2 if self._drain else 0
         self._moved_at = self._clock()
@@ -228,11 +234,10 @@ class Outlet:
     def _work_spooled(self, timeout_s: float) -> None:
         assert self._spool is not None  # noqa: S101 - without a spool, records go the direct way
         assert self._drain is not None  # noqa: S101
-        self._arrived.clear()
         n_before, draining = self._drain.n_delivered, self._probe.answered
         if draining:
             self._refill()
-            self._producer.poll(min(timeout_s, 0.005))
+            self._take_reports(self._producer.collect(timeout_s))
             if self._spool.is_empty and not self._drain.n_in_flight:
                 self._return_to_direct()
                 return
@@ -242,8 +247,8 @@ class Outlet:
         stalled = now - self._moved_at > STALLED_AFTER_S
         self._take_in(now, draining=draining and not stalled)
         self._report.tell(self._spool, now)
-        if not draining:
-            self._arrived.wait(min(timeout_s, 0.05))
+        moving = self._drain.n_delivered > n_before
+        self._idle_turns = 0 if moving else min(self._idle_turns + 1, MAX_IDLE_TURNS)
 
     def _refill(self) -> None:
         assert self._drain is not None  # noqa: S101
@@ -272,8 +277,7 @@ class Outlet:
             return
         self._report.working()
         self._n_taken_in += len(batch) if draining else 0
-        for waiting in batch:
-            self._receiver.on_safe(waiting.token)
+        self._receiver.on_safe([waiting.token for waiting in batch if waiting.token is not None])
 
     def _next_batch(self, n: int) -> tuple[list[Waiting], list[bytes]]:
         batch: list[Waiting] = []
@@ -288,21 +292,17 @@ class Outlet:
 
     def _let_go(self) -> None:
         """Else every reconnection, and every message at QoS 0, would add to what a full disk keeps in memory."""
-        with self._lock:
-            waiting, self._pending = self._pending, deque()
-            for one in waiting:
-                if self._receiver.is_awaited(one.token):
-                    self._pending.append(one)
-                else:
-                    self._receiver.on_unheard(one)
+        waiting, self._pending = self._pending, deque()
+        for one in waiting:
+            if self._receiver.is_awaited(one.token):
+                self._pending.append(one)
+            else:
+                self._receiver.on_unheard(one)
 
     def _return_to_direct(self) -> None:
-        with self._lock:
-            while self._pending:
-                if not self._send(self._pending[0]):
-                    return
-                self._pending.popleft()
-            self._direct = True
+        if not self._send_pending():
+            return
+        self._direct = True
         self._report.over()
         log.info("bridge_sends_directly")
 

@@ -15,7 +15,7 @@ from hl_platform.adapters.kafka.dead_letter_reader import DeadLetterReader
 from hl_platform.adapters.kafka.producer import KafkaProducer
 from hl_platform.adapters.kafka.topics import ensure_topics
 from hl_platform.adapters.mqtt.retiring import RetiringSession
-from hl_platform.adapters.mqtt.session import PahoSession
+from hl_platform.adapters.mqtt.session import SocketSession
 from hl_platform.adapters.postgres.dead_letter_store import CONSUMER_GROUP, DeadLetterStore
 from hl_platform.adapters.postgres.lease_keeper import LeaseKeeper
 from hl_platform.adapters.postgres.leases import Holder, retire_service
@@ -82,7 +82,7 @@ def run_service(settings: Settings, service: Service, run_id: str, stop: threadi
         return ServiceReport("stopped", {})
     if service.stage == "sink":
         return tenure.work(stop, tenure.make_sinks)
-    session = make_session(PahoSession, settings, service)
+    session = make_session(SocketSession, settings, service)
     watch = _make_sibling_watch(settings, service, tenure.stats)
     alarm = MqttQueueAlarm(settings.mqtt, service.name, tenure.stats)
     presence = PresenceKeeper(settings, service.name, service.streams)
@@ -133,7 +133,7 @@ class _Tenure:
         log.info("service_ended", service=self._service.name, reason=reason)
         return ServiceReport(reason, self.stats.snapshot())
 
-    def make_bridge(self, session: PahoSession, finished: Callable[[], bool]) -> Bridge:
+    def make_bridge(self, session: SocketSession, finished: Callable[[], bool]) -> Bridge:
         """The service's bridge. It need not wait for Kafka longer than a reading does: it has a spool."""
         settings, service, stats = self._settings, self._service, self.stats
         recount = Recount(settings.kafka, service, self.keeper.counted_before, stats, finished)
@@ -169,7 +169,7 @@ def _make_sibling_watch(settings: Settings, service: Service, stats: StageStats)
         sibling = service._replace(name=name)
         tenure = _Tenure(settings, sibling, "")
         if tenure.keeper.acquire_if_free():
-            session = make_session(PahoSession, settings, sibling)
+            session = make_session(SocketSession, settings, sibling)
             tenure.work(stop, lambda finished: [tenure.make_bridge(session, finished)])
 
     def retire(name: str, stop: threading.Event) -> None:

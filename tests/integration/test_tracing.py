@@ -1,5 +1,6 @@
 """A trace from a device's reading to its row and its frame, at a collector of the test's own."""
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,8 +8,12 @@ from pathlib import Path
 
 import httpx
 import msgspec
+import paho.mqtt.client as paho
 import pytest
 from confluent_kafka import Producer
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from hl_platform.core.settings import load_settings
 from hl_platform.pipeline.run_service import run_service
@@ -86,6 +91,41 @@ def test_a_record_with_a_context_has_a_span_at_the_feed_and_a_link_at_the_sink(
         [row] = eventually(lambda: collector.named("sink.write"))
     assert (frame.service, frame.trace_id, frame.parent) == ("hl-live", TRACE, SPAN)
     assert (row.service, row.links) == ("hl-sink", ((TRACE, SPAN),))
+
+
+def publish(live: LiveProcess, *contexts: str | None) -> None:
+    """Readings of a device that belong to a trace, or to none."""
+    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+    client.connect(live.env["HL_MQTT__HOST"], int(live.env["HL_MQTT__PORT"]))
+    client.loop_start()
+    for context in contexts:
+        properties = Properties(PacketTypes.PUBLISH)
+        properties.UserProperty = [("other", "x"), *([("traceparent", context)] if context else [])]
+        topic = f"{live.prefix}/energy/m1"
+        client.publish(topic, reading(), 1, properties=properties).wait_for_publish(PATIENCE_S)
+    client.disconnect()
+    client.loop_stop()
+
+
+def test_a_published_context_leads_to_the_row_and_the_frame(live: LiveProcess, collector: Collector) -> None:
+    with running(live, "bridge", "sink"):
+        eventually(
+            lambda: live.query("select 1 from hl.leases where service = 'bridge' and released_at is null")
+        )
+        with live.subscribe("?device_id=m1") as client:
+            eventually(lambda: _is_carried(live))
+            publish(live, None, "nonsense", CONTEXT)
+            frames = [json.loads(client.recv(PATIENCE_S)) for _ in range(3)]
+        [frame] = eventually(lambda: collector.named("feed.publish"))
+        [row] = eventually(lambda: collector.named("sink.write"))
+    assert [one["type"] for one in frames].count("data") >= 2
+    assert (frame.trace_id, frame.parent) == (TRACE, SPAN)
+    assert row.links == ((TRACE, SPAN),)
+
+
+def _is_carried(live: LiveProcess) -> bool:
+    publish(live, None)
+    return bool(live.query("select 1 from hl.accounts where stage = 'bridge' and received > 0"))
 
 
 def test_a_request_joins_its_clients_trace_and_says_so(live: LiveProcess, collector: Collector) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hl_platform.adapters.mqtt.session import MqttMessage
+from hl_platform.adapters.mqtt.packets import MqttMessage
 from hl_platform.core.dead_letters import DeadLetter, entry_name, fingerprint_of, parse_entry_name
 from hl_platform.core.errors import PoisonRecordError
 from hl_platform.pipeline.dead_letters import BridgeLetters, make_dead_letter

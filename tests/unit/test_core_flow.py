@@ -29,7 +29,7 @@ def test_a_topic_of_no_stream_has_none() -> None:
 def test_acknowledgements_leave_in_order_of_arrival_each_once(order: list[int]) -> None:
     window = AckWindow()
     tokens = {packet_id: window.open(packet_id) for packet_id in range(1, 9)}
-    acknowledged = [packet_id for settled in order for packet_id in window.settle(tokens[settled])]
+    acknowledged = [packet_id for settled in order for packet_id in window.settle([tokens[settled]])]
     assert acknowledged == list(range(1, 9))
     assert len(window) == 0
 
@@ -37,8 +37,8 @@ def test_acknowledgements_leave_in_order_of_arrival_each_once(order: list[int]) 
 def test_nothing_is_acknowledged_before_what_came_before_it() -> None:
     window = AckWindow()
     first, second = window.open(1), window.open(2)
-    assert window.settle(second) == []
-    assert window.settle(first) == [1, 2]
+    assert window.settle([second]) == []
+    assert window.settle([first]) == [1, 2]
 
 
 def test_an_acknowledgement_does_not_outlive_its_connection() -> None:
@@ -46,8 +46,8 @@ def test_an_acknowledgement_does_not_outlive_its_connection() -> None:
     old = window.open(1)
     window.clear()
     new = window.open(1)
-    assert window.settle(old) == []
-    assert window.settle(new) == [1]
+    assert window.settle([old]) == []
+    assert window.settle([new]) == [1]
 
 
 ways_out = st.sampled_from(["forwarded", "dead_lettered", "duplicates", "corrected", "dropped"])

@@ -1,18 +1,18 @@
 """The outlet under any weather: nothing acknowledged is lost, and first occurrences keep their order per device."""
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hl_platform.adapters.kafka.producer import Delivered, Delivery
+from hl_platform.adapters.kafka.producer import Delivered, Delivery, Report
 from hl_platform.adapters.mqtt.session import Token
 from hl_platform.adapters.spool import Spool
 from hl_platform.core.accounts import StageStats
-from hl_platform.pipeline.outgoing import Outgoing, Waiting, encode_entry
+from hl_platform.pipeline.outgoing import Arrived, Outgoing, Waiting, encode_entry
 from hl_platform.pipeline.outlet import Outlet, plan_intake
 from hl_platform.pipeline.spool_report import FAILING, FILLING, SPOOLING, UNUSABLE, SpoolReport
 
@@ -73,7 +73,11 @@ class World:
 
     def hand_over(self, number: int, record: Outgoing) -> None:
         self.stats.count(record.stream, received=1)
-        self.outlet.submit(record, (self.generation, number))
+        self.outlet.submit([(record, self.token_of(number))])
+
+    def token_of(self, number: int) -> Token:
+        """A message that comes again has another token."""
+        return self.generation * 1_000_000 + number
 
     def publish(self) -> None:
         number = self.n_published
@@ -95,18 +99,23 @@ class World:
             self.now += 0.3
             self.outlet.work(0)
 
-    def on_safe(self, token: Token | None) -> None:
-        if token is not None and token[0] == self.generation and token[1] in self.unsettled:
-            self.settled.append(self.unsettled.pop(token[1]))
+    def on_safe(self, tokens: Sequence[Token]) -> None:
+        for token in tokens:
+            if self.is_awaited(token):
+                self.settled.append(self.unsettled.pop(token % 1_000_000))
 
-    def on_delivered(self, record: Outgoing, _delivery: Delivery) -> None:
-        self.stats.count(record.stream, forwarded=1)
+    def on_delivered(self, arrived: Sequence[Arrived]) -> None:
+        for one in arrived:
+            self.stats.count(one.record.stream, forwarded=1)
 
     def on_unheard(self, waiting: Waiting) -> None:
         self.stats.count(waiting.record.stream, duplicates=1)
 
     def is_awaited(self, token: Token | None) -> bool:
-        return token is not None and token[0] == self.generation and token[1] in self.unsettled
+        if token is None:
+            return False
+        generation, number = divmod(token, 1_000_000)
+        return generation == self.generation and number in self.unsettled
 
     def order_of(self, device: str) -> list[int]:
         """First occurrences of a device's readings on Kafka."""
@@ -138,16 +147,33 @@ class FakeProducer:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.queue: deque[tuple[Outgoing, Delivered]] = deque()
+        self.kept: deque[tuple[Outgoing, Delivered]] = deque()
+        self.reports: list[Report] = []
         self.dropped = False
+
+    def queue(
+        self, topic: str, key: str, value: bytes, headers: Mapping[str, str] | None, number: int
+    ) -> bool:
+        def note(delivery: Delivery) -> None:
+            self.reports.append((number, *delivery))
+
+        return self.try_send(topic, key, value, note, headers)
+
+    def collect(self, timeout_s: float) -> list[Report]:
+        self.poll(timeout_s)
+        return self.take_collected()
+
+    def take_collected(self) -> list[Report]:
+        reports, self.reports = self.reports, []
+        return reports
 
     def try_send(
         self, topic: str, key: str, value: bytes, on_delivery: Delivered, headers: Mapping[str, str] | None
     ) -> bool:
         assert not self.dropped
-        if len(self.queue) >= ROOM:
+        if len(self.kept) >= ROOM:
             return False
-        self.queue.append((Outgoing("energy", ALIVE, topic, key, value, headers), on_delivery))
+        self.kept.append((Outgoing("energy", ALIVE, topic, key, value, headers), on_delivery))
         return True
 
     def send(self, *arguments: object) -> None:
@@ -156,9 +182,9 @@ class FakeProducer:
     def poll(self, _timeout_s: float) -> int:
         if not self.world.kafka_up:
             return 0
-        n = min(len(self.queue), 7)
+        n = min(len(self.kept), 7)
         for _ in range(n):
-            record, on_delivery = self.queue.popleft()
+            record, on_delivery = self.kept.popleft()
             self.world.log.append(record)
             on_delivery(Delivery(None, 0, len(self.world.log)))
         return n
@@ -170,7 +196,7 @@ class FakeProducer:
         assert self.dropped
 
     def close(self, _timeout_s: float) -> int:
-        return len(self.queue)
+        return len(self.kept)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -39,6 +40,11 @@ class Delivery(NamedTuple):
 Delivered = Callable[[Delivery], None]
 
 
+# What became of a record that was queued under a number: that number, why Kafka did not take it or None, and the
+# partition and offset where it is. A plain tuple: one is made for every reading.
+Report = tuple[int, HlError | None, int, int]
+
+
 class KafkaProducer:
     """Idempotent, acknowledged by all in-sync replicas, waiting out any outage.
 
@@ -62,6 +68,7 @@ class KafkaProducer:
                 "partitioner": "murmur2_random",
             }
         )
+        self._reports: list[Report] = []
 
     def send(
         self,
@@ -92,14 +99,52 @@ class KafkaProducer:
         Raises:
             PoisonRecordError: the record is too large for Kafka.
         """
+        return self._produce(kafka_topic, key, value, headers, _reporter(on_delivery))
+
+    def queue(
+        self,
+        kafka_topic: str,
+        key: str,
+        value: bytes,
+        headers: Mapping[str, str | bytes] | None,
+        number: int,
+    ) -> bool:
+        """Queues a record whose report `collect` returns; False when there is no room for it.
+
+        Raises:
+            PoisonRecordError: the record is too large for Kafka.
+        """
+        return self._produce(kafka_topic, key, value, headers, partial(self._note, number))
+
+    def collect(self, timeout_s: float) -> list[Report]:
+        """Serves reports for at most this long, and returns those of records that were queued under a number."""
+        self._producer.poll(timeout_s)
+        return self.take_collected()
+
+    def take_collected(self) -> list[Report]:
+        """The reports that were served since the last `collect`, by `close` for instance."""
+        reports, self._reports = self._reports, []
+        return reports
+
+    def _note(self, number: int, error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            self._reports.append((number, None, message.partition() or 0, message.offset() or 0))
+        else:
+            self._reports.append((number, translate(error), -1, -1))
+
+    def _produce(
+        self,
+        kafka_topic: str,
+        key: str | bytes | None,
+        value: bytes,
+        headers: Mapping[str, str | bytes] | None,
+        report: Callable[[KafkaError | None, Message], None],
+    ) -> bool:
         try:
-            self._producer.produce(
-                kafka_topic,
-                value,
-                key,
-                headers=dict(headers) if headers else None,
-                on_delivery=_reporter(on_delivery),
-            )
+            if headers:
+                self._producer.produce(kafka_topic, value, key, headers=dict(headers), on_delivery=report)
+            else:
+                self._producer.produce(kafka_topic, value, key, on_delivery=report)
         except BufferError:
             return False
         except KafkaException as exc:

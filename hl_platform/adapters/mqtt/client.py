@@ -2,7 +2,6 @@
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.reasoncodes import ReasonCode
 
 from hl_platform.core.errors import ConfigError
 from hl_platform.core.settings import MqttSettings
@@ -11,17 +10,14 @@ from hl_platform.core.settings import MqttSettings
 REFUSED_FOR_GOOD = (0x86, 0x87)
 
 
-def make_client(mqtt: MqttSettings, client_id: str, *, manual_ack: bool = False) -> paho.Client:
+def make_client(mqtt: MqttSettings, client_id: str) -> paho.Client:
     """An MQTT 5 client with the settings' credentials, not connected yet.
 
     Args:
         mqtt: user, password and TLS.
         client_id: names the session at the broker.
-        manual_ack: whether received messages are acknowledged by hand.
     """
-    client = paho.Client(
-        CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv5, manual_ack=manual_ack
-    )
+    client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv5)
     if mqtt.username is not None:
         client.username_pw_set(mqtt.username, mqtt.password)
     if mqtt.tls:
@@ -29,10 +25,13 @@ def make_client(mqtt: MqttSettings, client_id: str, *, manual_ack: bool = False)
     return client
 
 
-def refusal(reason: ReasonCode) -> ConfigError | None:
-    """Why trying again is of no use; None where it is."""
-    if reason.value not in REFUSED_FOR_GOOD:
+def refusal(reason: int, text: str) -> ConfigError | None:
+    """Why trying again is of no use; None where it is.
+
+    Args:
+        reason: code of MQTT 5.
+        text: the same in words.
+    """
+    if reason not in REFUSED_FOR_GOOD:
         return None
-    return ConfigError(
-        f"The MQTT broker refused us: {reason}. Check HL_MQTT__USERNAME and HL_MQTT__PASSWORD."
-    )
+    return ConfigError(f"The MQTT broker refused us: {text}. Check HL_MQTT__USERNAME and HL_MQTT__PASSWORD.")

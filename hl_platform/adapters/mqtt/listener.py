@@ -91,7 +91,9 @@ class MqttListener:
         _properties: Properties | None,
     ) -> None:
         if reason.is_failure:
-            self._failure = refusal(reason) or TransientError(f"the MQTT broker refused us: {reason}")
+            self._failure = refusal(reason.value, str(reason)) or TransientError(
+                f"the MQTT broker refused us: {reason}"
+            )
             self._answered.set()
             return
         options = SubscribeOptions(qos=0, retainHandling=DO_NOT_SEND_RETAINED)

@@ -57,7 +57,7 @@ class PresenceWatch:
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
-        if refusal(reason) is not None:
+        if refusal(reason.value, str(reason)) is not None:
             # The bridge says so; asking again is of no use.
             client.disconnect()
         elif not reason.is_failure:

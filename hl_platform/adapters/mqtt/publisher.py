@@ -244,7 +244,7 @@ class MqttPublisher:
             log.info("mqtt_connected", receive_maximum=self._receive_maximum, n_sent_again=self._under_way)
             return
         log.error("mqtt_refused", reason=str(reason))
-        self._failure = self._failure or refusal(reason)
+        self._failure = self._failure or refusal(reason.value, str(reason))
 
     def _on_disconnect(
         self,

@@ -1,14 +1,12 @@
 """Empties the session of a bridge that is not wanted any more, and ends it for good."""
 
 import time
+from collections.abc import Iterable, Sequence
 
-import paho.mqtt.client as paho
 import structlog
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
 
-from hl_platform.adapters.mqtt.session import PahoSession
+from hl_platform.adapters.mqtt.packets import MqttMessage, Packet, encode_disconnect, encode_unsubscribe
+from hl_platform.adapters.mqtt.session import UNSUBSCRIBE_ID, SocketSession
 
 log = structlog.get_logger()
 
@@ -16,7 +14,7 @@ log = structlog.get_logger()
 QUIET_S = 3.0
 
 
-class RetiringSession(PahoSession):
+class RetiringSession(SocketSession):
     """A session that receives what the broker kept for it and nothing else.
 
     It unsubscribes, so that the broker gives it nothing further, and takes what is there already.
@@ -33,9 +31,9 @@ class RetiringSession(PahoSession):
 
     @property
     def emptied(self) -> bool:
-        """Whether nothing has come for some seconds and all that came is acknowledged."""
-        with self._lock:
-            quiet_since, n_unacknowledged = self._quiet_since, len(self._window)
+        """Whether nothing has come for some seconds and all that came is acknowledged. Any thread."""
+        # In this order: what comes in between is noise first, and unacknowledged then.
+        n_unacknowledged, quiet_since = len(self._window), self._quiet_since
         return quiet_since is not None and not n_unacknowledged and time.monotonic() - quiet_since > QUIET_S
 
     def stop(self) -> None:
@@ -43,57 +41,25 @@ class RetiringSession(PahoSession):
         if not self.emptied:
             super().stop()
             return
-        self._stopping = True
-        properties = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = 0
-        self._client.disconnect(properties=properties)
-        self._client.loop_stop()
+        self._end(encode_disconnect(session_expiry_s=0))
         self.ended = True
         log.info("mqtt_session_ended", client_id=self._client_id)
 
-    def _connected(
-        self,
-        client: paho.Client,
-        userdata: object,
-        flags: paho.ConnectFlags,
-        reason: ReasonCode,
-        properties: Properties | None,
-    ) -> None:
-        if reason.is_failure:
-            super()._connected(client, userdata, flags, reason, properties)
-            return
-        log.info("mqtt_session_retiring", client_id=self._client_id, session_present=flags.session_present)
-        client.on_unsubscribe = self._unsubscribed
+    def _connected(self, *, session_present: bool) -> None:
+        log.info("mqtt_session_retiring", client_id=self._client_id, session_present=session_present)
         # It may stem from a time with one bridge or with several.
-        plain = [mqtt_filter.removeprefix("$share/hl/") for mqtt_filter in self._filters]
-        client.unsubscribe([*plain, *(f"$share/hl/{mqtt_filter}" for mqtt_filter in plain)])
+        plain = [one.mqtt_filter.removeprefix("$share/hl/") for one in self._filters]
+        self._send(encode_unsubscribe(UNSUBSCRIBE_ID, [*plain, *(f"$share/hl/{name}" for name in plain)]))
 
-    def _unsubscribed(
-        self,
-        _client: paho.Client,
-        _userdata: object,
-        _packet_id: int,
-        _reasons: list[ReasonCode],
-        _properties: Properties | None,
-    ) -> None:
-        self._note_noise()
+    def _unsubscribed(self) -> None:
+        self._quiet_since = time.monotonic()
 
-    def _received(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
-        self._note_noise()
-        super()._received(client, userdata, message)
-
-    def _disconnected(
-        self,
-        client: paho.Client,
-        userdata: object,
-        flags: paho.DisconnectFlags,
-        reason: ReasonCode,
-        properties: Properties | None,
-    ) -> None:
-        with self._lock:
-            self._quiet_since = None
-        super()._disconnected(client, userdata, flags, reason, properties)
-
-    def _note_noise(self) -> None:
-        with self._lock:
+    def _take(self, packets: Iterable[Packet]) -> Sequence[MqttMessage]:
+        packets = list(packets)
+        if any(isinstance(packet, MqttMessage) for packet in packets):
             self._quiet_since = time.monotonic()
+        return super()._take(packets)
+
+    def _lose(self, reason: str, *, say: int | None = None) -> None:
+        self._quiet_since = None
+        super()._lose(reason, say=say)

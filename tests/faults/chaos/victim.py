@@ -8,15 +8,16 @@ The real objects run; what they are given is a subclass that passes each point o
 import os
 import sys
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from hl_platform.adapters.kafka.consumer import GroupConsumer, Record
 from hl_platform.adapters.kafka.producer import KafkaProducer
-from hl_platform.adapters.mqtt.session import MqttMessage, PahoSession, Token
+from hl_platform.adapters.mqtt.packets import MqttMessage
+from hl_platform.adapters.mqtt.session import SocketSession, Token
 from hl_platform.adapters.postgres.sink_store import SinkStore
 from hl_platform.adapters.spool import Spool
 from hl_platform.core.accounts import Account
@@ -55,26 +56,27 @@ class Gate:
 gate = Gate()
 
 
-class Session(PahoSession):
-    """Passes `received`, `delivered` and `acknowledged`."""
+class Session(SocketSession):
+    """Passes `received`, `delivered` and `acknowledged`, one message after the other."""
 
-    def start(self, on_message: Callable[[MqttMessage], None]) -> None:
+    def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401
+        super().__init__(*arguments, **named)
+        self._held: deque[MqttMessage] = deque()
+
+    def receive(self, timeout_s: float) -> Sequence[MqttMessage]:
         """See MqttSession."""
+        if not self._held:
+            self._held.extend(super().receive(timeout_s))
+        if not self._held:
+            return ()
+        gate.reach("received")
+        return [self._held.popleft()]
 
-        def received(message: MqttMessage) -> None:
-            gate.reach("received")
-            on_message(message)
-
-        super().start(received)
-
-    def settle(self, token: Token) -> None:
+    def settle(self, tokens: Iterable[Token]) -> None:
         """See MqttSession."""
-        gate.reach("delivered")
-        super().settle(token)
-        if gate.step == "acknowledged":
-            # Handed to paho's thread, which writes to the socket.
-            while self._client.want_write() and self._client.is_connected():
-                time.sleep(0.001)
+        for token in tokens:
+            gate.reach("delivered")
+            super().settle([token])
             gate.reach("acknowledged")
 
 
@@ -84,6 +86,12 @@ class Producer(KafkaProducer):
     def try_send(self, *arguments: Any, **named: Any) -> bool:  # noqa: ANN401 - whatever the original takes
         """See KafkaProducer."""
         taken = super().try_send(*arguments, **named)
+        gate.reach("queued")
+        return taken
+
+    def queue(self, *arguments: Any, **named: Any) -> bool:  # noqa: ANN401
+        """See KafkaProducer."""
+        taken = super().queue(*arguments, **named)
         gate.reach("queued")
         return taken
 

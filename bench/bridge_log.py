@@ -1,0 +1,124 @@
+"""What lies on a Kafka topic after a run, and when it came."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+import msgspec
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+TIMEOUT_S = 30.0
+
+
+class _Value(msgspec.Struct):
+    seq: int
+    timestamp: datetime
+
+
+_decoder = msgspec.json.Decoder(_Value)
+
+
+class Log:
+    """The records of one topic.
+
+    Args:
+        bootstrap_servers: of the cluster.
+        topic: which.
+    """
+
+    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+        self._servers, self._topic = bootstrap_servers, topic
+        self._consumer = self._connect()
+
+    def count(self) -> int:
+        """How many records there are."""
+        try:
+            return sum(high for _, high in self._ends().values())
+        except (LookupError, KafkaException):
+            # It is being made.
+            return 0
+
+    def check(self, expected: dict[str, int]) -> None:
+        """Fails unless every device's readings are there, each once, in order.
+
+        Args:
+            expected: how many, by device.
+        """
+        seen: dict[str, int] = {}
+        n, left = 0, self.count()
+        self._consumer.assign([TopicPartition(self._topic, partition, 0) for partition in self._ends()])
+        while left:
+            batch = self._consumer.consume(min(left, 10_000), TIMEOUT_S)
+            assert batch, f"{left} records of {self._topic} did not come"
+            left -= len(batch)
+            for record in batch:
+                value = record.value()
+                assert isinstance(value, bytes)
+                n += 1
+                device = (record.key() or b"").decode() or _device_of(value)
+                seq = _decoder.decode(value).seq
+                assert seq == seen.get(device, 0), f"{device}: {seq} after {seen.get(device, 0) - 1}"
+                seen[device] = seq + 1
+        self._consumer.close()
+        assert seen == expected, f"{n} records, not {sum(expected.values())}"
+
+    @contextmanager
+    def tailing(self) -> Iterator[list[float]]:
+        """Seconds from each reading's own time to a consumer, while the context lasts."""
+        delays: list[float] = []
+        ended, ready = threading.Event(), threading.Event()
+
+        def tail() -> None:
+            consumer = self._connect()
+            while not ended.is_set():
+                try:
+                    partitions = self._ends()
+                except (LookupError, KafkaException):
+                    time.sleep(0.1)
+                    continue
+                consumer.assign([TopicPartition(self._topic, partition, 0) for partition in partitions])
+                ready.set()
+                break
+            while not ended.is_set():
+                record = consumer.poll(0.1)
+                if record is not None and record.error() is None:
+                    value = record.value()
+                    assert isinstance(value, bytes)
+                    delays.append(time.time() - _decoder.decode(value).timestamp.timestamp())
+            consumer.close()
+
+        thread = threading.Thread(target=tail)
+        thread.start()
+        try:
+            assert ready.wait(TIMEOUT_S), f"{self._topic} is not there"
+            yield delays
+        finally:
+            ended.set()
+            thread.join()
+
+    def _ends(self) -> dict[int, tuple[int, int]]:
+        topic = self._consumer.list_topics(self._topic, TIMEOUT_S).topics[self._topic]
+        if not topic.partitions:
+            raise LookupError(self._topic)
+        return {
+            partition: self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), TIMEOUT_S)
+            for partition in topic.partitions
+        }
+
+    def _connect(self) -> Consumer:
+        return Consumer(
+            {
+                "bootstrap.servers": self._servers,
+                "group.id": f"check-{self._topic}",
+                "enable.auto.commit": False,
+                "fetch.wait.max.ms": 10,
+                "allow.auto.create.topics": False,
+            }
+        )
+
+
+def _device_of(value: bytes) -> str:
+    # mq-bridge adds nothing: its records name no device.
+    return str(msgspec.json.decode(value).get("device_id", ""))
