@@ -5,6 +5,7 @@ import json
 import subprocess
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import NamedTuple
 
 import psutil
@@ -56,7 +57,9 @@ def families(pids: dict[str, int]) -> dict[str, list[psutil.Process]]:
         while waiting:
             process = waiting.pop()
             found[name].append(process)
-            waiting += [child for child in process.children() if child.pid not in own]
+            # A backend of PostgreSQL may end at any moment.
+            with suppress(psutil.NoSuchProcess):
+                waiting += [child for child in process.children() if child.pid not in own]
     return found
 
 

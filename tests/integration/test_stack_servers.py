@@ -5,8 +5,10 @@ import uuid
 
 import psutil
 import pytest
+from psycopg import sql
 
 from hl_platform.adapters.postgres.connection import connect
+from hl_platform.adapters.postgres.roles import DAGSTER, OWNER, READER, ensure_roles
 from hl_platform.core.errors import HlError
 from hl_platform.stack.kafka import EmbeddedKafka
 from hl_platform.stack.mosquitto import EmbeddedMosquitto
@@ -47,6 +49,22 @@ def test_postgres_killed_keeps_what_was_committed(own_postgres: EmbeddedPostgres
     own_postgres.kill()
     own_postgres.restart()
     assert _query(own_postgres.url, "select answer from kept") == [(42,)]
+
+
+def test_random_passwords_cost_a_connection_no_iterations_also_those_of_before(
+    own_postgres: EmbeddedPostgres,
+) -> None:
+    url = own_postgres.url
+    with connect(own_postgres.admin_url, application_name="hl-test") as conn:
+        password = own_postgres.url.split(":")[2].partition("@")[0]
+        conn.execute(sql.SQL("alter role hl password {}").format(sql.Literal(password)))
+        passwords = {role: own_postgres._password(role) for role in (OWNER, READER, DAGSTER)}
+        ensure_roles(own_postgres.admin_url, passwords)
+        verifiers = conn.execute(
+            "select distinct left(rolpassword, 16) from pg_authid where rolname = any(%s)", (list(passwords),)
+        ).fetchall()
+    assert verifiers == [("SCRAM-SHA-256$1:",)]
+    connect(url, application_name="hl-test").close()
 
 
 def test_passwords_are_closed_to_others(postgres: EmbeddedPostgres) -> None:
