@@ -4,7 +4,21 @@ import argparse
 import sys
 from types import ModuleType
 
-from bench import aggregates, api, asgi, bridge, delay, feed, footprint, garbage, kills, load, resume, sink
+from bench import (
+    aggregates,
+    api,
+    asgi,
+    bridge,
+    delay,
+    feed,
+    footprint,
+    garbage,
+    kills,
+    latest,
+    load,
+    resume,
+    sink,
+)
 from hl_platform.core.errors import HlError
 
 PARTS: dict[str, ModuleType] = {
@@ -19,6 +33,7 @@ PARTS: dict[str, ModuleType] = {
     "resume": resume,
     "asgi": asgi,
     "api": api,
+    "latest": latest,
     "sink": sink,
 }
 # What `make bench` runs; the load comes last, so that the others see the stack at its normal rate.

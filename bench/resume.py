@@ -133,6 +133,7 @@ def running_service(n_clients: int) -> Iterator[Service]:
             "HL_KAFKA__BOOTSTRAP_SERVERS": kafka,
             "HL_LIVE__PORT": str(free_port()),
             "HL_LIVE__MAX_CLIENTS": str(2 * n_clients),
+            "HL_LIVE__MAX_REQUESTS_PER_MINUTE": str(100 * n_clients),
         }
         streams = load_streams(None).values()
         migrate(url, None, streams)

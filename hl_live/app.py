@@ -10,7 +10,7 @@ from hl_live.auth.access import Access
 from hl_live.auth.configured import check_configured
 from hl_live.auth.gate import Gate
 from hl_live.chunks import PartCache
-from hl_live.guard import MAX_REQUEST_BYTES, add_security_headers, cors_of
+from hl_live.guard import MAX_REQUEST_BYTES, add_headers, cors_of
 from hl_live.problems import answer_problem
 from hl_live.routes.asyncapi import asyncapi_route
 from hl_live.routes.dead_letters import dead_letters_route
@@ -76,9 +76,9 @@ def create_app(
         lifespan=[lifespan],
         middleware=[lambda app: Access(app, gate)],
         cors_config=cors_of(settings.live),
-        before_send=[add_security_headers],
+        before_send=[add_headers],
         exception_handlers={Exception: answer_problem},
-        openapi_config=openapi_config(),
+        openapi_config=openapi_config(asks=gate.asks),
         request_max_body_size=MAX_REQUEST_BYTES,
         logging_config=None,
     )

@@ -46,14 +46,14 @@ class Ask(NamedTuple):
 
     Args:
         selection: which buckets.
-        make: the type of a bucket, made of a row.
+        make: makes a bucket of a row.
         fill: buckets of which nothing is known are wanted, too.
         zone: the household's.
         about: what the bytes of a bucket depend on beside its row: model, columns, `fill`.
     """
 
     selection: BucketSelection
-    make: type[msgspec.Struct]
+    make: Callable[..., msgspec.Struct]
     fill: bool
     zone: tzinfo
     about: str

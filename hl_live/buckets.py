@@ -11,25 +11,27 @@ import msgspec
 from msgspec import Meta
 
 from dbt_like_sql.engine.scaffold import describe_by, gap_name, moved_name
-from hl_live.schemas import make_struct
+from hl_live.schemas import TYPE_NAMES, make_struct
+from hl_platform.adapters.files.parquet_bytes import Column as TableColumn
 from hl_platform.adapters.postgres.bucket_rows import BucketSelection
 from hl_platform.core.levels import buckets
 from hl_platform.core.readings import PYTHON_TYPES
-from hl_platform.core.streams import Field, FieldType, Stream
+from hl_platform.core.streams import Field, Stream
 
 # Making JSON of them holds the event loop; this many take about 1 ms.
 ROWS_AT_A_TIME = 1_000
 
 Row = tuple[Any, ...]
 
-# PostgreSQL's own names of what a column is cast to; another type than JSON's could come out of a sum or a mean.
-TYPE_NAMES: dict[FieldType, str] = {
-    "float": "float8",
-    "integer": "int8",
-    "smallint": "int2",
-    "text": "text",
-    "boolean": "bool",
-}
+# Of every bucket, before its own columns; the names are those of `BucketShapes.struct_of`.
+KEY_COLUMNS = (
+    TableColumn("device_id", "text"),
+    TableColumn("start", "timestamptz"),
+    TableColumn("end", "timestamptz"),
+    TableColumn("n_readings", "int8"),
+    TableColumn("coverage", "float8"),
+    TableColumn("provisional", "bool"),
+)
 
 
 class Column(NamedTuple):
@@ -132,14 +134,14 @@ def answer_struct(name: str, buckets_hint: Any, doc: str) -> type[msgspec.Struct
     return make_struct(name, fields, doc)
 
 
-async def encode_rows(make: Callable[..., msgspec.Struct], rows: Sequence[Row]) -> msgspec.Raw:
-    """A JSON array of what is made of each row; lets others run meanwhile."""
+async def encode_rows(make: Callable[..., msgspec.Struct], rows: Sequence[Row]) -> list[bytes]:
+    """JSON objects of what is made of each row, with commas between, in pieces; lets others run meanwhile."""
     parts = []
     for first in range(0, len(rows), ROWS_AT_A_TIME):
         made = list(starmap(make, rows[first : first + ROWS_AT_A_TIME]))
         parts.append(msgspec.json.encode(made)[1:-1])
         await asyncio.sleep(0)
-    return msgspec.Raw(b"[" + b",".join(parts) + b"]")
+    return parts
 
 
 def plan_filled(selection: BucketSelection, zone: tzinfo, now: datetime) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Answers as CSV (RFC 4180) for who asks for it by `Accept: text/csv`: for spreadsheets and data frames.
+"""Tables as CSV (RFC 4180), for spreadsheets and data frames.
 
 A first line with names, lines end with CR LF. Nothing is an empty cell, times are ISO 8601, and what has parts of its
 own is JSON within its cell.
@@ -7,19 +7,8 @@ own is JSON within its cell.
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import msgspec
-from litestar import Request
-
-CSV = "text/csv"
-JSON = "application/json"
-IN_CSV = "JSON, or CSV where `Accept` prefers `text/csv`."
-
-
-def media_type_of(request: Request[Any, Any, Any]) -> str:
-    """What a request wants; JSON where it does not care."""
-    return request.accept.best_match([JSON, CSV], default=JSON) or JSON
 
 
 def csv_of(names: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:

@@ -31,6 +31,8 @@ SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+# Where in the state of a request its headers about the rate of requests are, once it has been counted.
+RATE_HEADERS = "rate_headers"
 _HEADER_LIST = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
 
@@ -140,14 +142,19 @@ def cors_of(live: LiveSettings) -> CORSConfig | None:
         allow_origins=origins,
         allow_methods=["GET", "POST"],
         allow_headers=["Authorization", "Content-Type"],
-        expose_headers=["ETag", "Retry-After"],
+        expose_headers=[
+            *("ETag", "Link", "Retry-After", "RateLimit", "RateLimit-Policy"),
+            "Content-Disposition",
+        ],
     )
 
 
-async def add_security_headers(message: Message, _scope: Scope) -> None:
+async def add_headers(message: Message, scope: Scope) -> None:
     """Litestar's before_send hook: also covers errors and unknown paths."""
     if message["type"] == "http.response.start":
-        message["headers"] = [*message["headers"], *_HEADER_LIST]
+        rates: Mapping[str, str] = scope["state"].get(RATE_HEADERS, {})
+        told = [(name.lower().encode(), value.encode()) for name, value in rates.items()]
+        message["headers"] = [*message["headers"], *_HEADER_LIST, *told]
 
 
 def _is_address(name: str) -> bool:

@@ -30,20 +30,32 @@ class History:
         *,
         limit: int,
         device_ids: Sequence[str] | None = None,
+        after: tuple[str, datetime] | None = None,
     ) -> list[Reading]:
-        """The readings from `start` to before `end`, oldest first, at most `limit`.
+        """The readings from `start` to before `end`, oldest first and by device, at most `limit`.
+
+        Args:
+            stream: whose they are.
+            start: inclusive.
+            end: exclusive.
+            limit: of readings.
+            device_ids: None for all.
+            after: only what follows the reading of this device and time.
 
         Raises:
             TransientError: the database is away, or the query took too long.
             ConfigError: a file of the archive is missing or damaged; the message names it.
         """
+        device = None
+        if after is not None and after[1] >= start:
+            device, start = after
         # The table first: what retention takes out of it in between is in the archive when that is read.
-        stored = await self._queries.raw(stream, start, end, limit=limit, device_ids=device_ids)
+        stored = await self._queries.raw(stream, start, end, limit=limit, device_ids=device_ids, after=device)
         floor = await self._queries.floor(stream)
         if floor is None or start >= floor:
             return stored
         archived = await in_thread(
-            lambda: self._archive.raw(stream, start, min(end, floor), limit, device_ids)
+            lambda: self._archive.raw(stream, start, min(end, floor), limit, device_ids, after=device)
         )
         known = {(reading.timestamp, reading.device_id): reading for reading in (*archived, *stored)}
         return [known[key] for key in sorted(known)[:limit]]

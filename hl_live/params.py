@@ -4,11 +4,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import cache
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo, available_timezones
 
 from litestar.openapi.spec import Operation, Parameter, Schema
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 
+from hl_live.answer_docs import document
 from hl_live.problems import BadParameterError
 from hl_platform.core.levels import local_midnight
 from hl_platform.core.readings import DEVICE_ID, MAX_DEVICE_ID_CHARS
@@ -19,7 +22,8 @@ RANGE_ALLOWED = f"{TIME_ALLOWED}, or a local date such as 2026-01-31, which mean
 MAX_LIMIT = 10_000
 DEFAULT_LIMIT = 1_000
 DEFAULT_POINTS = 500
-LOCAL_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+WHOLE = re.compile("[0-9]{1,19}")
+LOCAL_DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # As many as a page would show; keeps the length of a query bounded.
 MAX_DEVICES = 200
 
@@ -33,6 +37,7 @@ class Param(NamedTuple):
         many: may be given several times; its value is then a list.
         default: its value when it is not given.
         join: of the values of one that may be given several times, to its value.
+        example: what may be given, for documentation and tests.
     """
 
     name: str
@@ -44,6 +49,7 @@ class Param(NamedTuple):
     many: bool = False
     default: Any = None
     join: Callable[[list[Any]], Any] = list
+    example: Any = None
 
 
 def parse_time(text: str) -> datetime:
@@ -73,13 +79,27 @@ def parse_device_id(text: str) -> str:
     return text
 
 
+def parse_zone(text: str) -> ZoneInfo:
+    """A time zone by its name; raises ValueError where there is none of that name."""
+    # Names only: ZoneInfo would look for a file of whatever it is given.
+    if text not in _zone_names():
+        raise ValueError(text)
+    return ZoneInfo(text)
+
+
+@cache
+def _zone_names() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
 def write_cursor(device_id: str, start: datetime) -> str:
-    """Where a page of buckets ends."""
-    return f"{start.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}/{device_id}"
+    """Where a page of buckets or readings ends."""
+    moment = start.astimezone(UTC).replace(tzinfo=None).isoformat()
+    return f"{moment}Z/{device_id}"
 
 
 def read_cursor(text: str) -> tuple[str, datetime]:
-    """The device and the begin of a page's last bucket; raises ValueError where the text is no cursor."""
+    """The device and the time of a page's last bucket or reading; raises ValueError where the text is no cursor."""
     moment, _, device_id = text.partition("/")
     return parse_device_id(device_id), parse_time(moment)
 
@@ -90,26 +110,40 @@ def _truth(text: str) -> bool:
     return text == "true"
 
 
-def _limit(text: str) -> int:
-    limit = int(text)
-    if not 1 <= limit <= MAX_LIMIT:
+def parse_whole(text: str, highest: int) -> int:
+    """A whole number from 1; raises ValueError where the text is none."""
+    # int() takes more than digits: 1_0, and those of any script.
+    if not WHOLE.fullmatch(text) or not 1 <= int(text) <= highest:
         raise ValueError(text)
-    return limit
+    return int(text)
 
 
-_TIME_SCHEMA = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.DATE_TIME)
+def _limit(text: str) -> int:
+    return parse_whole(text, MAX_LIMIT)
 
+
+_TIME_SCHEMA = Schema(
+    any_of=[
+        Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.DATE_TIME),
+        Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.DATE),
+    ]
+)
+
+DEVICE_SCHEMA = Schema(
+    type=OpenAPIType.STRING, min_length=1, max_length=MAX_DEVICE_ID_CHARS, pattern=f"^{DEVICE_ID.pattern}$"
+)
 DEVICES = Param(
     "device_id",
     "Only this device; may be given several times. Without it: all devices.",
-    Schema(type=OpenAPIType.ARRAY, items=Schema(type=OpenAPIType.STRING, max_length=MAX_DEVICE_ID_CHARS)),
+    Schema(type=OpenAPIType.ARRAY, items=DEVICE_SCHEMA, max_items=MAX_DEVICES),
     parse_device_id,
     DEVICE_ALLOWED,
     many=True,
+    example=["meter1"],
 )
 LIMIT = Param(
     "limit",
-    f"At most this many readings, the oldest of the range; {DEFAULT_LIMIT} unless given.",
+    f"At most this many readings, the oldest of the range; {DEFAULT_LIMIT} unless given. `next` leads to further ones.",
     Schema(type=OpenAPIType.INTEGER, minimum=1, maximum=MAX_LIMIT, default=DEFAULT_LIMIT),
     _limit,
     f"a whole number from 1 to {MAX_LIMIT}",
@@ -131,6 +165,29 @@ AFTER = Param(
     Schema(type=OpenAPIType.STRING),
     read_cursor,
     "`next` of an answer",
+)
+LATEST_LIMIT = Param(
+    "limit",
+    f"At most this many devices; {MAX_LIMIT} unless given. `next` leads to further ones.",
+    Schema(type=OpenAPIType.INTEGER, minimum=1, maximum=MAX_LIMIT, default=MAX_LIMIT),
+    _limit,
+    f"a whole number from 1 to {MAX_LIMIT}",
+    default=MAX_LIMIT,
+)
+LATEST_AFTER = Param(
+    "after",
+    "Only devices behind this one: `next` of the page before, all other parameters being the same.",
+    DEVICE_SCHEMA,
+    parse_device_id,
+    DEVICE_ALLOWED,
+)
+TZ = Param(
+    "tz",
+    "Time zone in which local dates are read and times are shown; the household's, and UTC, unless given.",
+    Schema(type=OpenAPIType.STRING, max_length=64),
+    parse_zone,
+    "a name of the time zone database, such as Europe/Berlin",
+    example="Europe/Berlin",
 )
 FILL = Param(
     "fill",
@@ -158,8 +215,8 @@ def range_params(zone: tzinfo) -> tuple[Param, Param]:
 
     start, end = "Begin of the range, inclusive: a time, or a local date.", "End of the range, exclusive."
     return (
-        Param("start", start, _TIME_SCHEMA, parse, RANGE_ALLOWED, required=True),
-        Param("end", end, _TIME_SCHEMA, parse, RANGE_ALLOWED, required=True),
+        Param("start", start, _TIME_SCHEMA, parse, RANGE_ALLOWED, required=True, example="2026-01-03"),
+        Param("end", end, _TIME_SCHEMA, parse, RANGE_ALLOWED, required=True, example="2026-01-04"),
     )
 
 
@@ -181,6 +238,7 @@ def fields_param(names: tuple[str, ...]) -> Param:
         allowed,
         many=True,
         join=lambda sets: tuple(name for name in names if any(name in chosen for chosen in sets)),
+        example=[names[0]],
     )
 
 
@@ -210,11 +268,17 @@ def check_range(start: datetime, end: datetime, longest: timedelta | None = None
         raise BadParameterError("end", end.isoformat(), f"at most {longest.days} days after start")
 
 
-def operation_of(params: Sequence[Param]) -> type[Operation]:
-    """How OpenAPI shows an operation with these parameters."""
+def operation_of(params: Sequence[Param], *, tables: bool = False, tagged: bool = False) -> type[Operation]:
+    """How OpenAPI shows an operation.
+
+    Args:
+        params: that it takes.
+        tables: whether it answers in all formats.
+        tagged: whether its answers have an entity tag.
+    """
 
     @dataclass
-    class WithParams(Operation):
+    class Documented(Operation):
         def __post_init__(self) -> None:
             self.parameters = [
                 Parameter(
@@ -223,11 +287,13 @@ def operation_of(params: Sequence[Param]) -> type[Operation]:
                     description=param.description,
                     required=param.required,
                     schema=param.schema,
+                    example=param.example,
                 )
                 for param in params
             ]
+            document(self, tables=tables, tagged=tagged)
 
-    return WithParams
+    return Documented
 
 
 def _read(param: Param, texts: Sequence[str]) -> Any:  # noqa: ANN401 - what the parameter's parser makes

@@ -6,6 +6,7 @@
 | UnauthorizedError | 401 with WWW-Authenticate |
 | ForbiddenError | 403, with `scope` |
 | UnknownStreamError, no such route | 404 |
+| NotAcceptableError | 406, with `allowed` |
 | TooManyError | 429 with Retry-After |
 | TransientError, BackpressureError | 503 with Retry-After |
 | Litestar's own | its status |
@@ -26,6 +27,7 @@ from litestar.status_codes import (
     HTTP_401_UNAUTHORIZED,
     HTTP_403_FORBIDDEN,
     HTTP_404_NOT_FOUND,
+    HTTP_406_NOT_ACCEPTABLE,
     HTTP_429_TOO_MANY_REQUESTS,
     HTTP_500_INTERNAL_SERVER_ERROR,
     HTTP_503_SERVICE_UNAVAILABLE,
@@ -45,6 +47,7 @@ TITLES = {
     HTTP_403_FORBIDDEN: "Forbidden",
     HTTP_404_NOT_FOUND: "Not found",
     405: "Method not allowed",
+    HTTP_406_NOT_ACCEPTABLE: "Not acceptable",
     413: "Request too large",
     421: "Misdirected request",
     HTTP_429_TOO_MANY_REQUESTS: "Too many requests",
@@ -73,18 +76,20 @@ class Problem(msgspec.Struct, omit_defaults=True, frozen=True, kw_only=True):
     scope: str | None = None
 
 
+def _documented(description: str) -> ResponseSpec:
+    return ResponseSpec(Problem, generate_examples=False, description=description, media_type=PROBLEM_JSON)
+
+
+# What any route may answer; `operation_of` adds the headers.
 PROBLEMS: Mapping[int, ResponseSpec] = {
-    400: ResponseSpec(
-        Problem, generate_examples=False, description="A parameter is not allowed", media_type=PROBLEM_JSON
-    ),
-    401: ResponseSpec(Problem, generate_examples=False, description="No token", media_type=PROBLEM_JSON),
-    403: ResponseSpec(
-        Problem, generate_examples=False, description="The token lacks a scope", media_type=PROBLEM_JSON
-    ),
-    503: ResponseSpec(
-        Problem, generate_examples=False, description="The database is away", media_type=PROBLEM_JSON
-    ),
+    400: _documented("A parameter is not allowed"),
+    401: _documented("No token"),
+    403: _documented("The token lacks a scope"),
+    429: _documented("Too many requests"),
+    503: _documented("The database is away"),
 }
+# Of routes that answer in several formats.
+NOT_ACCEPTABLE: Mapping[int, ResponseSpec] = {406: _documented("`Accept` names no format that there is")}
 
 
 class BadParameterError(HlError):
@@ -109,6 +114,20 @@ class UnknownStreamError(HlError):
 
     def __init__(self, stream: str, known: list[str]) -> None:
         super().__init__(f"There is no stream {stream!r:.100}. Streams: {', '.join(known)}.")
+
+
+class NotAcceptableError(HlError):
+    """A request wants a format that there is not.
+
+    Args:
+        accept: what it wants.
+        allowed: what there is.
+    """
+
+    def __init__(self, accept: str, allowed: str) -> None:
+        super().__init__(f"No answer in the format of `Accept: {accept:.100}`. Allowed: {allowed}.")
+        self.accept = accept
+        self.allowed = allowed
 
 
 class UnauthorizedError(HlError):
@@ -153,15 +172,8 @@ class TooManyError(HlError):
 def problem_of(error: Exception) -> tuple[Problem, dict[str, str]]:
     """The answer to an error, and its extra headers."""
     match error:
-        case BadParameterError():
-            return _problem(
-                HTTP_400_BAD_REQUEST,
-                str(error),
-                kind="bad-parameter",
-                parameter=error.parameter,
-                value=error.value,
-                allowed=error.allowed,
-            ), {}
+        case BadParameterError() | NotAcceptableError():
+            return _not_allowed(error), {}
         case UnauthorizedError() | ForbiddenError() | TooManyError():
             return _refusal(error)
         case UnknownStreamError():
@@ -176,9 +188,22 @@ def problem_of(error: Exception) -> tuple[Problem, dict[str, str]]:
             )
             return problem, {"Retry-After": str(math.ceil(wait_s))}
         case HTTPException():
-            return _problem(error.status_code, error.detail or TITLES.get(error.status_code, "")), {}
+            # Such as Allow, of a 405.
+            headers = {name.title(): value for name, value in (error.headers or {}).items()}
+            return _problem(error.status_code, error.detail or TITLES.get(error.status_code, "")), headers
         case _:
             return _problem(HTTP_500_INTERNAL_SERVER_ERROR, "Something failed; the log says what."), {}
+
+
+def _not_allowed(error: BadParameterError | NotAcceptableError) -> Problem:
+    parameter: str = "Accept"
+    value: str | None
+    if isinstance(error, NotAcceptableError):
+        status, kind, value = HTTP_406_NOT_ACCEPTABLE, "not-acceptable", error.accept
+    else:
+        status, kind, value = HTTP_400_BAD_REQUEST, "bad-parameter", error.value
+        parameter = error.parameter
+    return _problem(status, str(error), kind=kind, parameter=parameter, value=value, allowed=error.allowed)
 
 
 def _refusal(error: UnauthorizedError | ForbiddenError | TooManyError) -> tuple[Problem, dict[str, str]]:

@@ -1,15 +1,31 @@
 """What the API answers. The shapes of a stream's readings are made from its declaration."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
+from hl_platform.adapters.files.parquet_bytes import Column
 from hl_platform.core.dead_letter_index import Entry
 from hl_platform.core.readings import PYTHON_TYPES, Reading
 from hl_platform.core.streams import Field, FieldKind, FieldType, Stream
+
+# PostgreSQL's own names of what a column is cast to; another type than JSON's could come out of a sum or a mean.
+TYPE_NAMES: Mapping[FieldType, str] = {
+    "float": "float8",
+    "integer": "int8",
+    "smallint": "int2",
+    "text": "text",
+    "boolean": "bool",
+}
+KEY_COLUMNS = (
+    Column("device_id", "text"),
+    Column("timestamp", "timestamptz"),
+    Column("received_at", "timestamptz"),
+)
 
 
 class FieldSchema(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,9 +95,11 @@ class StreamShapes:
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
-        title = "".join(part.capitalize() for part in stream.name.split("_"))
-        fields = [(field.name, Annotated[_hint_of(field), _meta_of(field)]) for field in stream.fields]
-        self.data = make_struct(f"{title}Data", fields, f"The values of a reading of {stream.name}.")
+        self._title = "".join(part.capitalize() for part in stream.name.split("_"))
+        self.fields = {field.name: field for field in stream.fields}
+        self._places = {name: place for place, name in enumerate(self.fields)}
+        self.data = self._data_of(tuple(self.fields))
+        self._maker = lru_cache(maxsize=64)(self._data_of)
         past = [
             ("device_id", str),
             ("timestamp", Annotated[datetime, Meta(description="The device's own time")]),
@@ -90,43 +108,67 @@ class StreamShapes:
             ("extra", Annotated[dict[str, Any] | None, Meta(description="Fields that are not declared")]),
         ]
         age = ("age_s", Annotated[float, Meta(description="Seconds since `timestamp`")])
-        self.reading = make_struct(f"{title}Reading", past, f"A reading of {stream.name}.")
-        self.newest = make_struct(f"{title}Newest", [*past, age], "A device's newest reading.")
-        self.raw_answer = self._answer(f"{title}RawAnswer", self.reading)
-        self.latest_answer = self._answer(f"{title}LatestAnswer", self.newest)
+        self.reading = make_struct(f"{self._title}Reading", past, f"A reading of {stream.name}.")
+        self.newest = make_struct(f"{self._title}Newest", [*past, age], "A device's newest reading.")
+        self.raw_answer = self._answer(f"{self._title}RawAnswer", self.reading)
+        self.latest_answer = self._answer(f"{self._title}LatestAnswer", self.newest)
 
-    @property
-    def names(self) -> Sequence[str]:
-        """Of a reading's cells."""
-        return "device_id", "timestamp", "received_at", *(field.name for field in self.stream.fields), "extra"
+    def columns(self, names: Sequence[str]) -> list[Column]:
+        """Of readings as a table, with these fields."""
+        fields = [Column(name, TYPE_NAMES[self.fields[name].type]) for name in names]
+        return [*KEY_COLUMNS, *fields, Column("extra", "jsonb")]
 
-    def cells(self, reading: Reading) -> Sequence[object]:
-        """A reading of the past as one line."""
-        return reading.device_id, reading.timestamp, reading.received_at, *reading.values, reading.extra
+    def cells(self, reading: Reading, names: Sequence[str]) -> Sequence[object]:
+        """A reading as one line of that table."""
+        values = (reading.values[self._places[name]] for name in names)
+        return reading.device_id, reading.timestamp, reading.received_at, *values, reading.extra
 
-    def show_raw(self, readings: list[Reading]) -> msgspec.Struct:
-        """Readings of the past."""
-        return self._show(self.raw_answer, [self.reading(*self._parts(reading)) for reading in readings])
+    def show_raw(
+        self, readings: Sequence[Reading], names: Sequence[str], following: str | None
+    ) -> msgspec.Struct:
+        """Readings of the past, with these fields."""
+        shown = [self.reading(*parts) for parts in self._parts(readings, names)]
+        return self.raw_answer(self.stream.name, shown, following)
 
-    def show_latest(self, readings: list[Reading], now: datetime) -> msgspec.Struct:
-        """Newest readings with their age."""
+    def show_latest(
+        self, readings: Sequence[Reading], names: Sequence[str], now: datetime, following: str | None
+    ) -> msgspec.Struct:
+        """Newest readings, with these fields and their age."""
+        ages = [age_s(reading, now) for reading in readings]
         shown = [
-            self.newest(*self._parts(reading), round((now - reading.timestamp).total_seconds(), 3))
-            for reading in readings
+            self.newest(*parts, age) for parts, age in zip(self._parts(readings, names), ages, strict=True)
         ]
-        return self._show(self.latest_answer, shown)
+        return self.latest_answer(self.stream.name, shown, following)
 
-    def _parts(self, reading: Reading) -> tuple[Any, ...]:
-        extra = None if reading.extra is None else msgspec.Raw(reading.extra.encode())
-        return reading.device_id, reading.timestamp, reading.received_at, self.data(*reading.values), extra
+    def _parts(self, readings: Sequence[Reading], names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        if len(names) == len(self._places):
+            make, places = self.data, None
+        else:
+            make, places = self._maker(tuple(names)), [self._places[name] for name in names]
+        for one in readings:
+            values = one.values if places is None else [one.values[place] for place in places]
+            extra = None if one.extra is None else msgspec.Raw(one.extra.encode())
+            yield one.device_id, one.timestamp, one.received_at, make(*values), extra
 
-    def _show(self, answer: type[msgspec.Struct], readings: list[msgspec.Struct]) -> msgspec.Struct:
-        return answer(self.stream.name, readings)
+    def _data_of(self, names: Sequence[str]) -> type[msgspec.Struct]:
+        # Each may be missing from an answer: `fields` leaves it out.
+        chosen = [self.fields[name] for name in names]
+        fields = [(field.name, Annotated[_hint_of(field), _meta_of(field)], None) for field in chosen]
+        return make_struct(f"{self._title}Data", fields, f"The values of a reading of {self.stream.name}.")
 
     def _answer(self, name: str, reading: type[msgspec.Struct]) -> type[msgspec.Struct]:
         # The list's item type is only known at run time.
         hint = list[reading]  # type: ignore[valid-type]
-        return make_struct(name, [("stream", str), ("readings", hint)], f"Readings of {self.stream.name}.")
+        following = Annotated[
+            str | None, Meta(description="Give it as `after` for the next page; null after the last")
+        ]
+        fields = [("stream", str), ("readings", hint), ("next", following)]
+        return make_struct(name, fields, f"Readings of {self.stream.name}.")
+
+
+def age_s(reading: Reading, now: datetime) -> float:
+    """Seconds since a reading's own time, in whole milliseconds."""
+    return round((now - reading.timestamp).total_seconds(), 3)
 
 
 def describe_streams(streams: list[Stream]) -> StreamsAnswer:

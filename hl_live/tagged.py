@@ -6,26 +6,20 @@ answered in a few milliseconds. No answer may be used without asking: a late rea
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 from litestar import Request, Response
-from litestar.datastructures import ResponseHeader
 from litestar.openapi import ResponseSpec
 from litestar.status_codes import HTTP_304_NOT_MODIFIED
 
+from hl_live.formats import JSON, Table
+from hl_live.threads import in_thread
 from hl_platform import __version__
 
 CACHE_CONTROL = "private, no-cache"
-HEADERS: Sequence[ResponseHeader] = (
-    ResponseHeader(name="ETag", description="Changes with the answer", documentation_only=True),
-    ResponseHeader(
-        name="Link", description='With `rel="next"`: the next page, if any', documentation_only=True
-    ),
-    ResponseHeader(name="Cache-Control", description=f"`{CACHE_CONTROL}`", documentation_only=True),
-)
 NOT_MODIFIED: Mapping[int, ResponseSpec] = {
     HTTP_304_NOT_MODIFIED: ResponseSpec(
         None, generate_examples=False, description="The answer is still the one that `If-None-Match` names"
@@ -47,16 +41,13 @@ def is_known(header: str | None, etag: str) -> bool:
     return etag in named or named == ["*"]
 
 
-def has_it(request: Request[Any, Any, Any], etag: str) -> bool:
-    """Whether a request says that its sender has an answer."""
-    return is_known(request.headers.get("if-none-match"), etag)
-
-
-def tagged(
+async def tagged(
     request: Request[Any, Any, Any],
     etag: str,
-    body: Iterable[bytes],
     media_type: str,
+    *,
+    body: Callable[[], Iterable[bytes]],
+    table: Table,
     following: str | None,
 ) -> Response[Any]:
     """The answer, or a 304 to who has it.
@@ -64,17 +55,40 @@ def tagged(
     Args:
         request: with If-None-Match, maybe.
         etag: of the answer.
-        body: in pieces.
         media_type: of the answer.
+        body: makes its JSON, in pieces.
+        table: what it is in other formats.
         following: what `after` is on the next page; None on the last.
     """
-    headers = {"ETag": etag, "Cache-Control": CACHE_CONTROL, "Vary": "Accept"}
-    if following is not None:
-        query = [(name, text) for name, text in parse_qsl(request.url.query) if name != "after"]
-        headers["Link"] = f'<{request.url.path}?{urlencode([*query, ("after", following)])}>; rel="next"'
-    if has_it(request, etag):
+    headers = {"ETag": etag, "Cache-Control": CACHE_CONTROL, **format_headers(media_type, table)}
+    headers |= link_headers(request, following)
+    if is_known(request.headers.get("if-none-match"), etag):
         return Response(None, status_code=HTTP_304_NOT_MODIFIED, headers=headers)
-    return Response(b"".join(body), media_type=media_type, headers=headers)
+    if media_type == JSON:
+        return Response(b"".join(body()), media_type=JSON, headers=headers)
+    # It takes several times as long as JSON.
+    made = await in_thread(lambda: table.body(media_type))
+    return Response(made, media_type=media_type, headers=headers)
+
+
+def format_headers(media_type: str, table: Table) -> dict[str, str]:
+    """What an answer says that is there in several formats."""
+    if media_type == JSON:
+        return {"Vary": "Accept"}
+    return {"Vary": "Accept", "Content-Disposition": table.disposition(media_type)}
+
+
+def link_headers(request: Request[Any, Any, Any], following: str | None) -> dict[str, str]:
+    """Where the next page is, if there is one.
+
+    Args:
+        request: for this page.
+        following: what `after` is on the next one.
+    """
+    if following is None:
+        return {}
+    query = [(name, text) for name, text in parse_qsl(request.url.query) if name != "after"]
+    return {"Link": f'<{request.url.path}?{urlencode([*query, ("after", following)])}>; rel="next"'}
 
 
 def json_around(answer: msgspec.Struct, hole: str, parts: Iterable[bytes]) -> list[bytes]:

@@ -13,6 +13,7 @@ A route says by its `opt` who may pass:
 """
 
 import asyncio
+import time
 from typing import Any
 
 import msgspec
@@ -22,10 +23,12 @@ from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from hl_live.auth.attempts import network_of
 from hl_live.auth.connections import Connection
 from hl_live.auth.gate import Gate
 from hl_live.auth.narrowing import Pairs, narrow, read_query, take_ticket, write_query
-from hl_live.problems import PROBLEM_JSON, ForbiddenError, problem_of
+from hl_live.guard import RATE_HEADERS
+from hl_live.problems import PROBLEM_JSON, ForbiddenError, TooManyError, UnauthorizedError, problem_of
 from hl_platform.core.access import READ_ALL, Grant, stream_scope
 from hl_platform.core.errors import HlError
 
@@ -82,15 +85,33 @@ class Access:
         if takes_ticket:
             pairs, ticket = take_ticket(pairs)
         address = _address(scope)
-        grant = await self._gate.admit(address, headers.get("authorization"), ticket)
+        try:
+            grant = await self._gate.admit(address, headers.get("authorization"), ticket)
+        except UnauthorizedError:
+            self._count(scope, network_of(address))
+            raise
         # Before it is judged, so that the log says whose a refused request was.
         scope["auth"] = grant
+        self._count(scope, grant.key or network_of(address))
         pairs = check_grant(grant, opt, scope["path_params"], pairs)
         if ticket is not None or grant.device_ids is not None:
             scope["query_string"] = write_query(pairs)
         if takes_ticket and self._gate.asks:
             self._gate.connections.check(address)
         return grant
+
+    def _count(self, scope: Scope, client: str) -> None:
+        """Counts a request.
+
+        Raises:
+            TooManyError: it is one too many.
+        """
+        rates = self._gate.rates
+        quota = rates.take(client, time.monotonic())
+        scope["state"][RATE_HEADERS] = rates.headers(quota)
+        if not quota.allowed:
+            detail = f"More than {rates.per_minute} requests in a minute. Wait."
+            raise TooManyError(detail, quota.retry_after_s)
 
     async def _watched(self, scope: Scope, receive: Receive, send: Send, grant: Grant) -> None:
         """Serves a connection that lasts, until its grant ends."""

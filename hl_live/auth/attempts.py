@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections import OrderedDict
+from functools import lru_cache
 
 # Eight wrong ones at once are a person with a wrong clipboard; more than six a minute is a machine.
 BURST = 8
@@ -34,6 +35,8 @@ class Attempts:
         return len(self._forgotten_at)
 
 
+# Every request asks; the same few addresses nearly always.
+@lru_cache(maxsize=MAX_ADDRESSES)
 def network_of(address: str) -> str:
     """What counts as one address: of IPv6 the 64 bits that one household has."""
     try:

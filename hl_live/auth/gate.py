@@ -12,6 +12,7 @@ from hl_live.auth.tickets import Tickets
 from hl_live.auth.tokens import TokenWatch
 from hl_live.guard import Doors, asks_for_tokens
 from hl_live.problems import TooManyError, UnauthorizedError
+from hl_live.rates import Rates
 from hl_platform.adapters.postgres.tokens import TokenStore
 from hl_platform.core.access import EVERYTHING, Grant
 from hl_platform.core.settings import Settings, require_address
@@ -41,6 +42,7 @@ class Gate:
         self._tokens = TokenWatch(TokenStore(url, "hl-live-tokens"), self._end_connections)
         issuer, audience = settings.auth.issuer, settings.auth.audience
         self._jwts = JwtWatch(issuer, audience) if issuer and audience else None
+        self.rates = Rates(settings.live.max_requests_per_minute)
         self._attempts = Attempts()
         self._watching: list[asyncio.Task[None]] = []
 

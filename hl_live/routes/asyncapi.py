@@ -10,6 +10,7 @@ from hl_live.auth.access import ANY
 from hl_live.feed.messages import Answer
 from hl_live.feed.messages import Request as FeedRequest
 from hl_live.params import operation_of, read_params
+from hl_live.problems import PROBLEMS
 from hl_platform import __version__
 
 SCHEMA_REF = "#/components/schemas/{name}"
@@ -22,6 +23,7 @@ def asyncapi_route() -> HTTPRouteHandler:
         "/api/v1/asyncapi.json",
         tags=["feed"],
         operation_class=operation_of(()),
+        responses=PROBLEMS,
         summary="The feed's messages (AsyncAPI 3)",
         opt={"access": ANY},
     )

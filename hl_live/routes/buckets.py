@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -10,26 +10,28 @@ from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 
 from hl_live.bucket_pages import Ask, Page, can_be_kept, page_of, read_page
-from hl_live.buckets import BucketShapes, filled, narrow, plan_filled
-from hl_live.csv_text import CSV, IN_CSV, JSON, csv_of, media_type_of, objects_of
+from hl_live.buckets import KEY_COLUMNS, BucketShapes, filled, narrow, plan_filled
+from hl_live.csv_text import objects_of
+from hl_live.formats import IN_FORMATS, Table, media_type_of
 from hl_live.params import (
     AFTER,
     BUCKET_LIMIT,
     DEVICES,
     FILL,
     POINTS,
+    TZ,
     Param,
     check_range,
     fields_param,
     operation_of,
     range_params,
-    read_params,
     write_cursor,
 )
-from hl_live.problems import PROBLEMS, BadParameterError
+from hl_live.problems import NOT_ACCEPTABLE, PROBLEMS, BadParameterError
 from hl_live.service import LiveService
-from hl_live.tagged import HEADERS, NOT_MODIFIED, etag_of, has_it, json_around, tagged
-from hl_live.threads import in_thread
+from hl_live.tagged import NOT_MODIFIED, etag_of, json_around, tagged
+from hl_live.zones import check_zone, in_zone, row_in_zone, zoned_reader
+from hl_platform.adapters.files.parquet_bytes import Column
 from hl_platform.adapters.postgres.bucket_rows import BucketSelection
 from hl_platform.core.errors import ConfigError
 from hl_platform.core.levels import ADVERBS, GRAINS, MAX_MINUTELY, Grain, bucket_end, bucket_start, coarsest
@@ -52,41 +54,43 @@ def bucket_routes(live: LiveService, stream: Stream) -> list[HTTPRouteHandler]:
 
 
 def _level_route(live: LiveService, shapes: BucketShapes, grain: Grain) -> HTTPRouteHandler:
-    zone = ZoneInfo(live.settings.timezone)
-    params = (*range_params(zone), DEVICES, fields_param(tuple(shapes.columns)), FILL, BUCKET_LIMIT, AFTER)
+    household = ZoneInfo(live.settings.timezone)
+
+    def params_of(zone: tzinfo) -> tuple[Param, ...]:
+        columns = fields_param(tuple(shapes.columns))
+        return (*range_params(zone), DEVICES, columns, TZ, FILL, BUCKET_LIMIT, AFTER)
+
+    read = zoned_reader(household, params_of)
 
     async def level(request: Request[Any, Any, Any]) -> Response[Any]:
-        query = read_params(request.query_params.dict(), params)
+        query = read(request.query_params.dict())
         check_range(query["start"], query["end"], LONGEST[grain])
         return await _answer(request, live, shapes, grain, query)
 
     summary = f"By {grain}, buckets that begin in the range, by device and time"
-    return _documented(level, shapes, f"/{ADVERBS[grain]}", summary, params)
+    return _documented(level, shapes, f"/{ADVERBS[grain]}", summary, params_of(household))
 
 
 def _series_route(live: LiveService, shapes: BucketShapes) -> HTTPRouteHandler:
-    zone = ZoneInfo(live.settings.timezone)
-    params = (
-        *range_params(zone),
-        DEVICES,
-        fields_param(tuple(shapes.columns)),
-        FILL,
-        POINTS,
-        BUCKET_LIMIT,
-        AFTER,
-    )
+    household = ZoneInfo(live.settings.timezone)
+
+    def params_of(zone: tzinfo) -> tuple[Param, ...]:
+        columns = fields_param(tuple(shapes.columns))
+        return (*range_params(zone), DEVICES, columns, TZ, FILL, POINTS, BUCKET_LIMIT, AFTER)
+
+    read = zoned_reader(household, params_of)
 
     async def series(request: Request[Any, Any, Any]) -> Response[Any]:
-        query = read_params(request.query_params.dict(), params)
+        query = read(request.query_params.dict())
         check_range(query["start"], query["end"], LONGEST["year"])
         grain = coarsest(query["start"], query["end"], query["points"], live.settings.timezone)
         check_range(query["start"], query["end"], LONGEST[grain])
         # A chart begins with the bucket that its range begins in.
-        query["start"] = bucket_start(grain, query["start"], zone)
+        query["start"] = bucket_start(grain, query["start"], household)
         return await _answer(request, live, shapes, grain, query)
 
     summary = "For a chart: the finest level with at most so many buckets of each device"
-    return _documented(series, shapes, "/series", summary, params)
+    return _documented(series, shapes, "/series", summary, params_of(household))
 
 
 def _documented(
@@ -97,10 +101,9 @@ def _documented(
     return get(
         path,
         summary=summary,
-        description=IN_CSV,
-        operation_class=operation_of(params),
-        responses={**PROBLEMS, **NOT_MODIFIED},
-        response_headers=HEADERS,
+        description=IN_FORMATS,
+        operation_class=operation_of(params, tables=True, tagged=True),
+        responses={**PROBLEMS, **NOT_ACCEPTABLE, **NOT_MODIFIED},
     )(handler)
 
 
@@ -111,40 +114,45 @@ async def _answer(
     grain: Grain,
     query: dict[str, Any],
 ) -> Response[Any]:
+    media_type = media_type_of(request)
+    start, end, zone = query["start"], query["end"], query["tz"]
+    check_zone(grain, start, end, zone, ZoneInfo(live.settings.timezone))
     ask = _ask(live, shapes, grain, query)
     page = await _page(live, ask)
     following = write_cursor(*page.last) if page.last else None
-    media_type = media_type_of(request)
-    etag = etag_of(ask.about, str(request.url.query), query["start"], page.digest, media_type)
     parts = [part.body for part in page.parts if part.n_buckets]
-    if media_type == CSV:
-        names = ask.make.__struct_fields__
-        # It takes several times as long as JSON.
-        made = (
-            b"" if has_it(request, etag) else await in_thread(lambda: csv_of(names, objects_of(names, parts)))
+
+    def body() -> list[bytes]:
+        shown = shapes.answer(
+            shapes.stream.name, grain, in_zone(start, zone), in_zone(end, zone), [], following
         )
-        return tagged(request, etag, [made], CSV, following)
-    answer = shapes.answer(shapes.stream.name, grain, query["start"], query["end"], [], following)
-    return tagged(request, etag, json_around(answer, "buckets", parts), JSON, following)
+        return json_around(shown, "buckets", parts)
+
+    columns = (*KEY_COLUMNS, *(Column(*column) for column in ask.selection.columns))
+    names = [column.name for column in columns]
+    table = Table(ask.selection.model.replace("_", "-"), columns, lambda: objects_of(names, parts))
+    etag = etag_of(ask.about, str(request.url.query), start, page.digest, media_type)
+    return await tagged(request, etag, media_type, body=body, table=table, following=following)
 
 
 def _ask(live: LiveService, shapes: BucketShapes, grain: Grain, query: dict[str, Any]) -> Ask:
-    zone = ZoneInfo(live.settings.timezone)
+    household, zone = ZoneInfo(live.settings.timezone), query["tz"]
     names: tuple[str, ...] = query["fields"] or tuple(shapes.columns)
     model = f"{shapes.stream.name}_{ADVERBS[grain]}"
     selection = BucketSelection(
         model=model,
         grain=grain,
         columns=[(name, shapes.columns[name].sql_type) for name in names],
-        start=_border(grain, query["start"], zone) if grain == "minute" else query["start"],
+        start=_border(grain, query["start"], household) if grain == "minute" else query["start"],
         end=query["end"],
         limit=query["limit"],
         device_ids=query["device_id"],
         after=query["after"],
         table=shapes.stream.table if grain == "minute" else None,
     )
-    about = "/".join((model, ",".join(names), "filled" if query["fill"] else ""))
-    return Ask(selection, shapes.maker(names), query["fill"], zone, about)
+    make = shapes.maker(names)
+    about = "/".join((model, ",".join(names), "filled" if query["fill"] else "", zone.key if zone else ""))
+    return Ask(selection, row_in_zone(zone, make) if zone else make, query["fill"], household, about)
 
 
 async def _page(live: LiveService, ask: Ask) -> Page:

@@ -1,37 +1,42 @@
 """`/api/v1/energy/cost`: what energy costs, by hour, day or month."""
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, tzinfo
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 import msgspec
-from litestar import Request, get
+from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.spec import Schema
 from litestar.openapi.spec.enums import OpenAPIType
 from msgspec import Meta
 
-from hl_live.buckets import encode_rows
+from hl_live.buckets import KEY_COLUMNS, encode_rows
+from hl_live.csv_text import objects_of
+from hl_live.formats import IN_FORMATS, Table, media_type_of
 from hl_live.params import (
     AFTER,
     BUCKET_LIMIT,
     DEVICES,
+    TZ,
     Param,
     check_range,
     operation_of,
     range_params,
-    read_params,
     write_cursor,
 )
-from hl_live.problems import PROBLEMS
+from hl_live.problems import NOT_ACCEPTABLE, PROBLEMS
 from hl_live.routes.buckets import LONGEST
 from hl_live.service import LiveService
+from hl_live.tagged import NOT_MODIFIED, etag_of, json_around, tagged
+from hl_live.zones import check_zone, in_zone, row_in_zone, zoned_reader
+from hl_platform.adapters.files.parquet_bytes import Column
 from hl_platform.adapters.postgres.bucket_rows import BucketSelection
 from hl_platform.core.levels import ADVERBS, Grain
 
 GRAINS_OF_COST: Mapping[str, Grain] = {"hour": "hour", "day": "day", "month": "month"}
-KEY = ("device_id", "start", "end", "provisional")
+KEY = tuple(column for column in KEY_COLUMNS if column.name in ("device_id", "start", "end", "provisional"))
 HOURLY = (
     ("consumption_kwh", "float8"),
     ("cost", "float8"),
@@ -112,27 +117,64 @@ class CostAnswer(msgspec.Struct, frozen=True):
 
 def cost_route(live: LiveService) -> HTTPRouteHandler:
     """`/cost` of the energy meters."""
-    params = (*range_params(ZoneInfo(live.settings.timezone)), PER, DEVICES, BUCKET_LIMIT, AFTER)
+    household = ZoneInfo(live.settings.timezone)
 
-    @get("/cost", summary="What energy costs", operation_class=operation_of(params), responses=PROBLEMS)
-    async def cost(request: Request[Any, Any, Any]) -> CostAnswer:
-        query = read_params(request.query_params.dict(), params)
-        grain: Grain = query["per"]
-        check_range(query["start"], query["end"], LONGEST[grain])
-        selection = BucketSelection(
-            model=f"energy_cost_{ADVERBS[grain]}",
-            grain=grain,
-            columns=HOURLY if grain == "hour" else LONGER,
-            start=query["start"],
-            end=query["end"],
-            limit=query["limit"],
-            device_ids=query["device_id"],
-            after=query["after"],
-        )
+    def params_of(zone: tzinfo) -> tuple[Param, ...]:
+        return (*range_params(zone), PER, DEVICES, TZ, BUCKET_LIMIT, AFTER)
+
+    read = zoned_reader(household, params_of)
+
+    async def cost(request: Request[Any, Any, Any]) -> Response[Any]:
+        query = read(request.query_params.dict())
+        grain, start, end, zone = (query[name] for name in ("per", "start", "end", "tz"))
+        check_range(start, end, LONGEST[grain])
+        check_zone(grain, start, end, zone, household)
+        media_type = media_type_of(request)
+        selection = _selection(query)
         rows = await live.queries.costs(selection)
         following = write_cursor(rows[-1][0], rows[-1][1]) if len(rows) == query["limit"] else None
-        names = (*KEY, *(name for name, _ in selection.columns))
-        encoded: Any = await encode_rows(lambda *row: CostBucket(**dict(zip(names, row, strict=True))), rows)
-        return CostAnswer(grain, query["start"], query["end"], encoded, following)
+        make = _maker(selection)
+        parts = await encode_rows(row_in_zone(zone, make) if zone else make, rows)
 
-    return cost
+        def body() -> list[bytes]:
+            shown = CostAnswer(grain, in_zone(start, zone), in_zone(end, zone), [], following)
+            return json_around(shown, "buckets", parts)
+
+        etag = etag_of("cost", str(request.url.query), start, parts, media_type)
+        table = _table(selection, parts)
+        return await tagged(request, etag, media_type, body=body, table=table, following=following)
+
+    # What OpenAPI shows as the answer.
+    cost.__annotations__["return"] = CostAnswer
+    return get(
+        "/cost",
+        summary="What energy costs",
+        description=IN_FORMATS,
+        operation_class=operation_of(params_of(household), tables=True, tagged=True),
+        responses={**PROBLEMS, **NOT_ACCEPTABLE, **NOT_MODIFIED},
+    )(cost)
+
+
+def _selection(query: dict[str, Any]) -> BucketSelection:
+    grain: Grain = query["per"]
+    return BucketSelection(
+        model=f"energy_cost_{ADVERBS[grain]}",
+        grain=grain,
+        columns=HOURLY if grain == "hour" else LONGER,
+        start=query["start"],
+        end=query["end"],
+        limit=query["limit"],
+        device_ids=query["device_id"],
+        after=query["after"],
+    )
+
+
+def _maker(selection: BucketSelection) -> Callable[..., CostBucket]:
+    names = (*(column.name for column in KEY), *(name for name, _ in selection.columns))
+    return lambda *row: CostBucket(**dict(zip(names, row, strict=True)))
+
+
+def _table(selection: BucketSelection, parts: Sequence[bytes]) -> Table:
+    columns = (*KEY, *(Column(*column) for column in selection.columns))
+    names = [column.name for column in columns]
+    return Table(selection.model.replace("_", "-"), columns, lambda: objects_of(names, parts))

@@ -14,6 +14,7 @@ from hl_live.params import (
     operation_of,
     parse_device_id,
     parse_time,
+    parse_whole,
     read_params,
 )
 from hl_live.problems import PROBLEMS, BadParameterError
@@ -39,13 +40,6 @@ def _state(text: str) -> str:
     if text not in STATES:
         raise ValueError(text)
     return text
-
-
-def _whole(text: str, highest: int) -> int:
-    number = int(text)
-    if not 1 <= number <= highest:
-        raise ValueError(text)
-    return number
 
 
 _TIME = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.DATE_TIME)
@@ -82,7 +76,7 @@ PARAMS = (
         "limit",
         f"At most this many, the newest; {DEFAULT_LIMIT} unless given.",
         Schema(type=OpenAPIType.INTEGER, minimum=1, maximum=MAX_LIMIT, default=DEFAULT_LIMIT),
-        lambda text: _whole(text, MAX_LIMIT),
+        lambda text: parse_whole(text, MAX_LIMIT),
         f"a whole number from 1 to {MAX_LIMIT}",
         default=DEFAULT_LIMIT,
     ),
@@ -90,7 +84,7 @@ PARAMS = (
         "before",
         "Only those with a lower id: `next` of the page before.",
         Schema(type=OpenAPIType.INTEGER, minimum=1),
-        lambda text: _whole(text, MAX_ID),
+        lambda text: parse_whole(text, MAX_ID),
         "an id",
     ),
 )

@@ -14,11 +14,17 @@ from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.params import FromPath
 
+from hl_live.auth.access import PUBLIC
+from hl_live.problems import ForbiddenError, UnauthorizedError, answer_problem
 from hl_platform import __version__
 
 ASSETS = Path(__file__).parents[1] / "docs_assets"
 ASSET_TYPES = {"docs.css": "text/css", "docs.js": "text/javascript"}
 
+DESCRIPTION = (
+    "Readings of the house: the newest, the past, and by the hour. "
+    "Times are ISO 8601 with offset, ranges are half-open. Errors are problem details (RFC 9457)."
+)
 FEED_TEXT = """
 <p><code>ws://{host}/api/v1/feed</code> sends each new reading as JSON in a text frame to whoever asks for its stream;
 <code>GET /api/v1/feed/events</code> sends the same as server-sent events. All messages:
@@ -36,14 +42,23 @@ FEED_TEXT = """
 """
 
 
-def openapi_config() -> OpenAPIConfig:
-    """`/docs` for people and `/docs/openapi.json` for programs."""
+def openapi_config(*, asks: bool) -> OpenAPIConfig:
+    """`/docs` for people and `/docs/openapi.json` for programs.
+
+    Args:
+        asks: whether clients must show a token.
+    """
     return OpenAPIConfig(
         title="hl",
         version=__version__,
-        description="Readings of the house: the newest, the past, and by the hour. "
-        "Times are ISO 8601 with offset, ranges are half-open. Errors are problem details (RFC 9457).",
+        description=DESCRIPTION,
         path="/docs",
+        openapi_router=Router(
+            "/docs",
+            route_handlers=[],
+            include_in_schema=False,
+            exception_handlers=dict.fromkeys((UnauthorizedError, ForbiddenError), answer_without_token),
+        ),
         components=Components(
             security_schemes={
                 "token": SecurityScheme(
@@ -51,7 +66,8 @@ def openapi_config() -> OpenAPIConfig:
                 ),
             }
         ),
-        security=[{"token": []}],
+        # An empty one: it works without as well.
+        security=[{"token": []}] if asks else [{"token": []}, {}],
         render_plugins=[DocsPage(path="/"), JsonRenderPlugin(path="/openapi.json")],
     )
 
@@ -68,23 +84,12 @@ class DocsPage(OpenAPIRenderPlugin):
             for method, operation in methods.items()
             if method == "get"
         )
-        info = openapi_schema["info"]
-        return (
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            '<title>hl API</title><link rel="icon" href="data:,">'
-            '<link rel="stylesheet" href="/docs/assets/docs.css">'
-            '<script src="/docs/assets/docs.js" defer></script></head><body><main>'
-            f"<h1>hl API <small>{html.escape(info['version'])}</small></h1>"
-            f"<p>{html.escape(info['description'])}</p>"
-            '<p><a href="/docs/openapi.json">openapi.json</a> · <a href="/">page</a></p>'
-            f"{operations}<h2>Feed</h2>{FEED_TEXT.format(host=host)}</main></body></html>"
-        ).encode()
+        return _page("", f"{operations}<h2>Feed</h2>{FEED_TEXT.format(host=host)}")
 
     def receive_router(self, router: Router) -> None:
-        """Adds the page's own style and script."""
+        """Adds the page's own style and script, which are no secret."""
 
-        @get("/assets/{name:str}", include_in_schema=False)
+        @get("/assets/{name:str}", include_in_schema=False, opt={"access": PUBLIC})
         async def asset(name: FromPath[str]) -> Response[bytes]:
             if name not in ASSET_TYPES:
                 return Response(b"", status_code=404)
@@ -94,10 +99,39 @@ class DocsPage(OpenAPIRenderPlugin):
         router.register(asset)
 
 
+def answer_without_token(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """A problem, and for a browser a page on which a token can be given: its address bar sends none."""
+    answer = answer_problem(request, error)
+    if "text/html" not in request.headers.get("accept", ""):
+        return answer
+    # The same for everybody: it tells nothing of what is behind it.
+    page = _page(str(error), "")
+    return Response(
+        page, status_code=answer.status_code, media_type="text/html", headers=dict(answer.headers)
+    )
+
+
+def _page(said: str, reference: str) -> bytes:
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<title>hl API</title><link rel="icon" href="data:,">'
+        '<link rel="stylesheet" href="/docs/assets/docs.css">'
+        '<script src="/docs/assets/docs.js" defer></script></head><body><main>'
+        f"<h1>hl API <small>{html.escape(__version__)}</small></h1>"
+        f"<p>{html.escape(DESCRIPTION)}</p>"
+        '<form id="token"><label><code>token</code> <input name="token" type="password" autocomplete="off">'
+        f'<small id="said">{html.escape(said)}</small></label><button>Use</button></form>'
+        '<p><a href="/docs/openapi.json">openapi.json</a> · <a href="/">page</a></p>'
+        f'<div id="reference">{reference}</div></main></body></html>'
+    ).encode()
+
+
 def _operation(method: str, path: str, operation: dict[str, Any], schema: dict[str, Any]) -> str:
     summary = html.escape(operation.get("summary") or "")
     inputs = "".join(_input(parameter) for parameter in operation.get("parameters") or [])
-    [(media_type, content)] = operation["responses"]["200"]["content"].items()
+    # Its JSON comes first, where there are several formats.
+    media_type, content = next(iter(operation["responses"]["200"]["content"].items()))
     answer = content["schema"]
     # An answer that does not end cannot be shown.
     button = "" if media_type == "text/event-stream" else "<button>Try</button>"
@@ -112,7 +146,9 @@ def _operation(method: str, path: str, operation: dict[str, Any], schema: dict[s
 def _input(parameter: dict[str, Any]) -> str:
     name = html.escape(parameter["name"])
     required = " required" if parameter.get("required") else ""
-    schema = parameter["schema"].get("items") or parameter["schema"]
+    schema = (
+        parameter["schema"].get("items") or (parameter["schema"].get("anyOf") or [parameter["schema"]])[0]
+    )
     kind = schema.get("format") or schema.get("type")
     return (
         f"<label><code>{name}</code> <input name='{name}' placeholder='{html.escape(str(kind))}'{required}>"

@@ -4,6 +4,7 @@ from typing import Any
 
 from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
+from litestar.openapi import ResponseSpec
 from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 
 from hl_live.health import check_alive, check_health, check_ready
@@ -15,6 +16,12 @@ from hl_live.schemas import Health
 from hl_live.service import LiveService
 from hl_platform.core.access import READ_PIPELINE
 
+# A service that is not well says so with its status.
+ITS_HEALTH = {
+    **PROBLEMS,
+    HTTP_503_SERVICE_UNAVAILABLE: ResponseSpec(Health, generate_examples=False, description="It is not"),
+}
+
 
 def system_routes(live: LiveService) -> list[HTTPRouteHandler]:
     """`/health`, `/health/live`, `/health/ready`, `/metrics` and `/api/v1/pipeline`."""
@@ -24,6 +31,7 @@ def system_routes(live: LiveService) -> list[HTTPRouteHandler]:
         "/health",
         tags=["system"],
         operation_class=operation_of(()),
+        responses=PROBLEMS,
         summary="Whether all is well",
         opt={"access": READ_PIPELINE},
     )
@@ -35,6 +43,7 @@ def system_routes(live: LiveService) -> list[HTTPRouteHandler]:
         "/health/live",
         tags=["system"],
         operation_class=operation_of(()),
+        responses=ITS_HEALTH,
         summary="Whether a restart is needed",
         opt={"access": READ_PIPELINE},
     )
@@ -46,6 +55,7 @@ def system_routes(live: LiveService) -> list[HTTPRouteHandler]:
         "/health/ready",
         tags=["system"],
         operation_class=operation_of(()),
+        responses=ITS_HEALTH,
         summary="Whether it can serve now",
         opt={"access": READ_PIPELINE},
     )

@@ -167,6 +167,7 @@ class ArchiveDirectory:
         by_time: bool = False,
         newest_first: bool = False,
         limit: int | None = None,
+        after: str | None = None,
     ) -> Iterator[tuple[Any, ...]]:
         """Rows of files, checked before they are read; of two with the same key, that of the later part.
 
@@ -179,6 +180,7 @@ class ArchiveDirectory:
             by_time: in the order of time over all devices, not device by device.
             newest_first: time falls within a device.
             limit: of rows.
+            after: of those at `start`, only what is of devices behind this one.
         """
         if not files:
             return
@@ -198,7 +200,10 @@ class ArchiveDirectory:
         for sign, moment in ((">=", start), ("<", end)):
             if moment is not None:
                 wanted.append(f"timestamp {sign} make_timestamp(?)::TIMESTAMPTZ")
-                values.append((moment - EPOCH) // timedelta(microseconds=1))
+                values.append(_microseconds(moment))
+        if start is not None and after is not None:
+            wanted.append("(timestamp > make_timestamp(?)::TIMESTAMPTZ or device_id > ?)")
+            values += [_microseconds(start), after]
         direction = "desc" if newest_first else "asc"
         order = f"timestamp {direction}, device_id" if by_time else f"device_id, timestamp {direction}"
         query = (
@@ -230,6 +235,10 @@ class ArchiveDirectory:
 
         with _duckdb_errors(path):
             return rows_sha256(columns, rows()), n_rows
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 def _write_lines(path: Path, lines: Iterable[bytes]) -> None:

@@ -43,8 +43,18 @@ class ArchiveReader:
         end: datetime,
         limit: int,
         device_ids: Sequence[str] | None = None,
+        *,
+        after: str | None = None,
     ) -> list[Reading]:
-        """The archived readings from `start` to before `end`, oldest first, at most `limit`.
+        """The archived readings from `start` to before `end`, oldest first and by device, at most `limit`.
+
+        Args:
+            stream: whose they are.
+            start: inclusive.
+            end: exclusive.
+            limit: of readings.
+            device_ids: None for all.
+            after: of the readings at `start`, only those of devices behind this one.
 
         A device's last archived reading, and what came late and is not absorbed yet, is in the table as well: where
         both are read, the table's row of a (device_id, timestamp) counts.
@@ -68,8 +78,9 @@ class ArchiveReader:
         # Day by day: what is asked for first is mostly enough.
         for day in dict.fromkeys(file.day for file in files):
             parts = [file for file in files if file.day == day]
+            left = limit - len(readings)
             rows = self._files.rows(
-                parts, columns, device_ids, start, end, by_time=True, limit=limit - len(readings)
+                parts, columns, device_ids, start, end, by_time=True, limit=left, after=after
             )
             readings += [
                 Reading(device_id, timestamp, tuple(values), extra, received_at)

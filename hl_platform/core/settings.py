@@ -306,6 +306,13 @@ class LiveSettings(Section, frozen=True):
         PositiveInt,
         Meta(description="Feed connections of one address at a time, where clients need a token."),
     ] = 100
+    max_requests_per_minute: Annotated[
+        PositiveInt,
+        Meta(
+            description="Requests of one token in a minute, or of one address where nobody is asked for a token; "
+            "beyond that the answer is a 429."
+        ),
+    ] = 60_000
     allowed_hosts: Annotated[
         str,
         Meta(

@@ -65,3 +65,18 @@ def test_damaged_file_is_named_in_the_log(live: LiveProcess, tmp_path: Path) -> 
     ask = {"start": DAY.isoformat(), "end": (DAY + timedelta(hours=9)).isoformat()}
     assert live.get("/api/v1/energy/raw", **ask).status_code == 500
     assert path in live.log()
+
+
+def test_pages_go_through_archive_and_table_also_where_two_meters_report_together(live: LiveProcess) -> None:
+    ask = {"start": DAY.isoformat(), "end": (DAY + timedelta(days=4)).isoformat()}
+    whole = live.get("/api/v1/energy/raw", **ask).raise_for_status().json()["readings"]
+    pages, after = [], None
+    while True:
+        more = {"after": after} if after else {}
+        page = live.get("/api/v1/energy/raw", **ask, **more, limit=3).raise_for_status().json()
+        pages += page["readings"]
+        after = page["next"]
+        if after is None:
+            break
+    assert len(pages) == 24
+    assert pages == whole

@@ -33,6 +33,7 @@ def live(tmp_path: Path, own_postgres: EmbeddedPostgres, kafka: EmbeddedKafka) -
         kafka.bootstrap_servers,
         HL_AUTH__REQUIRED="true",
         HL_LIVE__MAX_CLIENTS_PER_ADDRESS=str(N_CLIENTS),
+        HL_LIVE__MAX_REQUESTS_PER_MINUTE=str(100 * N_CLIENTS),
         # So that a part of what is asked for again lies behind it.
         HL_LIVE__RING_MESSAGES="50",
     )

@@ -176,9 +176,16 @@ def test_a_declared_stream_is_served_without_python(client: Client) -> None:
 
 def test_openapi_describes_parameters_answers_and_problems(client: Client) -> None:
     operation = client.get("/docs/openapi.json").json()["paths"]["/api/v1/energy/raw"]["get"]
-    required = {parameter["name"]: parameter["required"] for parameter in operation["parameters"]}
-    assert required == {"start": True, "end": True, "device_id": False, "limit": False}
-    assert {"200", "400", "503"} <= operation["responses"].keys()
+    required = {parameter["name"] for parameter in operation["parameters"] if parameter["required"]}
+    optional = {parameter["name"] for parameter in operation["parameters"]} - required
+    assert required == {"start", "end"}
+    assert optional == {"device_id", "fields", "tz", "limit", "after"}
+    statuses = {"200", "304", "400", "401", "403", "406", "429", "503"}
+    assert operation["responses"].keys() == statuses
+    assert all("RateLimit" in answer["headers"] for answer in operation["responses"].values())
+    assert operation["responses"]["200"]["content"].keys() == {
+        *("application/json", "text/csv", "application/vnd.apache.parquet")
+    }
 
 
 def test_openapi_describes_the_buckets_of_a_stream(client: Client) -> None:

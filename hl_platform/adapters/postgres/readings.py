@@ -71,9 +71,10 @@ select r.device_id, r.timestamp, r.received_at, r.extra::text, {fields}
 from devices d cross join lateral (
     select * from public.{table} t
     where t.device_id = d.device_id and t.timestamp >= %(start)s and t.timestamp < %(end)s
+      and (t.timestamp > %(start)s or %(after)s::text is null or t.device_id collate "C" > %(after)s::text)
     order by t.timestamp limit %(limit)s
 ) r
-order by r.timestamp, r.device_id
+order by r.timestamp, r.device_id collate "C"
 limit %(limit)s
 """
 
@@ -190,9 +191,20 @@ class ReadingQueries:
         *,
         limit: int,
         device_ids: Sequence[str] | None = None,
+        after: str | None = None,
     ) -> list[Reading]:
-        """The readings from `start` to before `end`, oldest first, at most `limit`."""
-        values = {"device_ids": _listed(device_ids), "start": start, "end": end, "limit": limit}
+        """The readings from `start` to before `end`, oldest first and by device, at most `limit`.
+
+        Args:
+            stream: whose they are.
+            start: inclusive.
+            end: exclusive.
+            limit: of readings.
+            device_ids: None for all.
+            after: of the readings at `start`, only those of devices behind this one.
+        """
+        values: dict[str, Any] = {"start": start, "end": end, "limit": limit, "after": after}
+        values["device_ids"] = _listed(device_ids)
         return await self._readings(stream, RAW, values)
 
     async def floor(self, stream: Stream) -> datetime | None:
