@@ -20,6 +20,7 @@ from hl_live.routes.feed import feed_routes
 from hl_live.routes.feed_events import feed_events_route
 from hl_live.routes.page import DIST, page_routes
 from hl_live.routes.readings import readings_router
+from hl_live.routes.replays import replay_routes
 from hl_live.routes.system import system_routes
 from hl_live.routes.ticket import ticket_route
 from hl_live.service import LiveService
@@ -67,6 +68,7 @@ def create_app(
             *system_routes(live),
             devices_route(live),
             dead_letters_route(live),
+            *replay_routes(live),
             ticket_route(gate),
             *feed_routes(live),
             feed_events_route(live),

@@ -60,6 +60,7 @@ def _columns_of(field: Field) -> Iterator[Column]:
         case "gauge":
             yield from (Column(f"{name}_{what}", "float8", float) for what in ("mean", "sample_mean"))
             yield from (Column(f"{name}_{what}", *same) for what in ("min", "max", "first", "last"))
+            yield Column(f"{name}_weight_s", "float8", float)
         case "counter":
             yield from (Column(one, "float8", float) for one in (moved_name(field), gap_name(field)))
             yield from (Column(f"{name}_{what}", *same) for what in ("first", "last"))

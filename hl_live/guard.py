@@ -110,6 +110,20 @@ class Doors:
             return False
         return is_loopback(_name_of(f"//{netloc}")) or netloc == host
 
+    def check_write(self, headers: Mapping[str, str]) -> None:
+        """Refuses what a page of another origin makes a browser send, where nobody is asked for a token.
+
+        Programs send neither header. A page on another port of this machine is another origin, too.
+
+        Raises:
+            HTTPException: 403.
+        """
+        origin, host = headers.get("origin"), headers.get("host")
+        own = origin is None or origin in self._origins or origin.partition("://")[2] == host
+        if not own or (origin is None and headers.get("sec-fetch-site") in ("cross-site", "same-site")):
+            log.warning("write_refused", origin=origin, host=host)
+            raise HTTPException(status_code=403, detail="This is not for pages from elsewhere.")
+
     def check(self, headers: Mapping[str, str], *, socket: bool) -> None:
         """Refuses what was meant for some other host, and sockets from elsewhere.
 

@@ -49,6 +49,7 @@ TITLES = {
     405: "Method not allowed",
     HTTP_406_NOT_ACCEPTABLE: "Not acceptable",
     413: "Request too large",
+    415: "Unsupported media type",
     421: "Misdirected request",
     HTTP_429_TOO_MANY_REQUESTS: "Too many requests",
     HTTP_500_INTERNAL_SERVER_ERROR: "Internal error",

@@ -13,6 +13,7 @@ from hl_platform.defs.health import build_health
 from hl_platform.defs.housekeeping import build_housekeeping
 from hl_platform.defs.lineage import build_lineage
 from hl_platform.defs.refresh_sensor import build_refresh
+from hl_platform.defs.replay_requests import build_replay_requests
 from hl_platform.defs.retention import build_retention
 from hl_platform.defs.services import build_services
 from hl_platform.streams import load_streams
@@ -26,6 +27,7 @@ defs = dg.Definitions.merge(
     build_lineage(streams),
     build_health(settings, streams),
     build_dead_letters(settings, streams),
+    build_replay_requests(settings, streams),
     build_aggregates(settings, project),
     build_refresh(settings, project),
     build_aggregate_checks(settings, project),

@@ -34,6 +34,7 @@ from hl_platform.core.errors import HlError
 
 PUBLIC, ANY, FEED = "public", "any", "feed"
 CLOSE_UNAUTHORIZED = 4401
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 DENIAL = "websocket.http.response"
 CLOSING_S = 1.0
 NO_VALUES: dict[str, Any] = {}
@@ -80,6 +81,9 @@ class Access:
         self._gate.doors.check(headers, socket=socket)
         if opt.get("access") == PUBLIC:
             return None
+        if not socket and not self._gate.asks and scope.get("method") not in SAFE_METHODS:
+            # With tokens there is no need: a browser does not add one by itself.
+            self._gate.doors.check_write(headers)
         takes_ticket = socket or opt.get("access") == FEED
         pairs, ticket = read_query(scope["query_string"]), None
         if takes_ticket:

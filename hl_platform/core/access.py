@@ -1,7 +1,8 @@
-"""Who may read what: scopes, grants and the form of tokens.
+"""Who may read what, and who may ask for something to be done: scopes, grants and the form of tokens.
 
 A scope is `read:<stream>`, `read:*` or `read:pipeline`. The last is for what is about no single reading: counts of
-the stages, dead letters, health and metrics; `read:*` covers it as well.
+the stages, dead letters, health and metrics; `read:*` covers it as well. `replay:dead-letters` lets its holder ask for
+dead letters to be replayed; no other scope covers that.
 """
 
 import hashlib
@@ -17,8 +18,9 @@ import msgspec
 READ = "read:"
 READ_ALL = "read:*"
 READ_PIPELINE = "read:pipeline"
-SCOPE = re.compile(r"read:(\*|[a-z][a-z0-9_]{0,39})")
-SCOPE_ALLOWED = "read:<stream>, read:* or read:pipeline"
+REPLAY = "replay:dead-letters"
+SCOPE = re.compile(r"read:(\*|[a-z][a-z0-9_]{0,39})|replay:dead-letters")
+SCOPE_ALLOWED = "read:<stream>, read:*, read:pipeline or replay:dead-letters"
 TOKEN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 # As many as one request may name.
 MAX_DEVICES = 200
@@ -64,7 +66,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # Of a service on loopback that asks nobody.
-EVERYTHING = Grant(subject="anyone", key="", scopes=frozenset((READ_ALL,)))
+EVERYTHING = Grant(subject="anyone", key="", scopes=frozenset((READ_ALL, REPLAY)))
 
 
 class StoredToken(NamedTuple):

@@ -4,14 +4,17 @@ from collections.abc import Mapping
 from datetime import datetime
 
 import dagster as dg
+import msgspec
 
 from hl_platform.adapters.postgres.dead_letters import DeadLetterIndex
+from hl_platform.adapters.postgres.replay_requests import ReplayRequests
 from hl_platform.core.dead_letter_index import EntryGroup, Selection
-from hl_platform.core.errors import ConfigError, TransientError
+from hl_platform.core.errors import ConfigError, HlError, TransientError
+from hl_platform.core.replay_requests import Replayed
 from hl_platform.core.settings import Settings, require_address
 from hl_platform.core.streams import Stream
 from hl_platform.defs.lineage import dead_letter_key
-from hl_platform.pipeline.reprocess import Outcome, Progress, Reprocessor, rejected_unlike_now, reprocessing
+from hl_platform.pipeline.reprocess import Outcome, Progress, rejected_unlike_now, reprocessing
 from hl_platform.pipeline.verdicts import VerdictCounts, count_verdicts
 
 KEY = dg.AssetKey(["hl", "reprocessed_dead_letters"])
@@ -23,7 +26,10 @@ MAX_GROUPS = 50
 
 
 class ReprocessConfig(dg.Config):
-    """Which dead letters, and whether only to look. Times are ISO 8601 with an offset, half-open."""
+    """Which dead letters, and whether only to look. Times are ISO 8601 with an offset, half-open.
+
+    A `request_id` is what somebody asked for over the API: it says which, by itself.
+    """
 
     stream: str = ""
     fingerprint: str = ""
@@ -33,6 +39,7 @@ class ReprocessConfig(dg.Config):
     everything: bool = False
     rejected_by_others: bool = False
     dry_run: bool = True
+    request_id: int = 0
 
 
 def build_dead_letters(settings: Settings, streams: Mapping[str, Stream]) -> dg.Definitions:
@@ -64,11 +71,16 @@ def build_asset(settings: Settings, streams: Mapping[str, Stream]) -> dg.AssetsD
     def reprocessed_dead_letters(
         context: dg.AssetExecutionContext, config: ReprocessConfig
     ) -> dg.MaterializeResult[None]:
+        if config.request_id:
+            return dg.MaterializeResult(
+                metadata=replay_requested(context, config.request_id, settings, streams)
+            )
         selection = selection_of(config, streams)
         with reprocessing(settings, streams, _log_progress(context)) as work:
             if config.dry_run:
                 return dg.MaterializeResult(metadata=describe_plan(count_verdicts(work.plan(selection))))
-            return dg.MaterializeResult(metadata=_replay(work, selection, settings, context.run.run_id))
+            outcome = work.apply(selection, f"dagster run {context.run.run_id}")
+            return dg.MaterializeResult(metadata=_shown(outcome, settings))
 
     return reprocessed_dead_letters
 
@@ -171,10 +183,37 @@ def describe_outcome(outcome: Outcome, failures: list[EntryGroup]) -> dict[str, 
     }
 
 
-def _replay(
-    work: Reprocessor, selection: Selection, settings: Settings, run_id: str
+def replay_requested(
+    context: dg.AssetExecutionContext, request_id: int, settings: Settings, streams: Mapping[str, Stream]
 ) -> dict[str, dg.MetadataValue]:
-    outcome = work.apply(selection, f"dagster run {run_id}")
+    """Replays what was asked for over the API, and tells whoever asked how far it is and what became of it.
+
+    Raises:
+        ConfigError: there is no such request.
+        TransientError: Kafka or the database is away; the request has failed.
+    """
+    url = require_address(settings.database.url, "database", "url")
+    store = ReplayRequests(url, "hl-reprocess")
+    request = store.find(request_id)
+    if request is None:
+        raise ConfigError(f"request_id={request_id} is not the number of a request in hl.replay_requests.")
+
+    def report(step: str, done: int, total: int) -> None:
+        context.log.info("%s %s of %s", step, done, total)
+        store.note_progress(request_id, step, done, total)
+
+    store.begin(request_id, context.run.run_id)
+    try:
+        with reprocessing(settings, streams, report) as work:
+            outcome = work.apply(request.selection, f"{request.requested_by}, request {request_id}")
+    except HlError as exc:
+        store.end(request_id, problem=str(exc))
+        raise
+    store.end(request_id, replayed=msgspec.convert(outcome.document(), Replayed))
+    return _shown(outcome, settings)
+
+
+def _shown(outcome: Outcome, settings: Settings) -> dict[str, dg.MetadataValue]:
     index = DeadLetterIndex(require_address(settings.database.url, "database", "url"), "hl-reprocess")
     try:
         failed = Selection(states=("failed_again",), replay_id=outcome.replay_id)

@@ -19,6 +19,8 @@ COOLING_TARGET_C = 18.0
 # Below this the outdoor unit ices over and is thawed after each run.
 DEFROST_BELOW_C, DEFROST_S = 2.0, 240.0
 STANDBY_KW = 0.012
+# What a real heat pump reaches of Carnot's coefficient of performance, and the least difference that counts.
+QUALITY, LEAST_LIFT_K, ZERO_C_IN_K = 0.42, 15.0, 273.15
 
 
 class Weather:
@@ -65,10 +67,11 @@ class HeatPump:
         on_s = plan.duty * CYCLE_S
         running = second < on_s
         mode = plan.mode
-        power_kw = STANDBY_KW
+        power_kw, heat_kw = STANDBY_KW, 0.0
         if running:
             lift_k = abs(plan.target_c - self._weather.outdoor_c(t_s))
             power_kw = 0.6 + 0.035 * lift_k + 0.05 * wander(self._seed, t_s, 45)
+            heat_kw = power_kw * QUALITY * (plan.target_c + ZERO_C_IN_K) / max(lift_k, LEAST_LIFT_K)
         elif plan.defrosts and second < on_s + DEFROST_S:
             mode, running, power_kw = "defrost", True, 1.0
         swing = second / on_s if second < on_s else (CYCLE_S - second) / (CYCLE_S - on_s)
@@ -79,6 +82,7 @@ class HeatPump:
             "actual_temp": round(actual_c + 0.1 * wander(self._seed, t_s, 60), 1),
             "compressor_running": running,
             "power_consumption_kw": round(power_kw, 3),
+            "heat_output_kw": round(heat_kw, 2),
         }
 
     def _plan(self, cycle: int) -> _Plan:

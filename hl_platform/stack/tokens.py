@@ -15,6 +15,7 @@ from hl_platform.core.access import (
     MAX_DEVICES,
     READ_ALL,
     READ_PIPELINE,
+    REPLAY,
     SCOPE_ALLOWED,
     TOKEN_NAME,
     StoredToken,
@@ -116,7 +117,7 @@ def state_of(one: StoredToken, now: datetime) -> str:
 
 
 def _warn_of_unknown(scopes: Sequence[str], streams: Sequence[str]) -> None:
-    known = {READ_ALL, READ_PIPELINE, *map(stream_scope, streams)}
+    known = {READ_ALL, READ_PIPELINE, REPLAY, *map(stream_scope, streams)}
     for scope in scopes:
         if scope not in known:
             click.echo(f"{scope}: there is no such stream yet; the scope counts when there is.", err=True)

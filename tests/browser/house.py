@@ -22,9 +22,12 @@ from dbt_like_sql.engine.project import load_project
 from hl_platform.adapters.kafka.topics import ensure_topics
 from hl_platform.adapters.postgres.database import BULK, SqlDatabase
 from hl_platform.adapters.postgres.migrate import migrate
+from hl_platform.adapters.postgres.replay_requests import ReplayRequests
+from hl_platform.adapters.postgres.tariffs import TariffStore
 from hl_platform.adapters.postgres.tokens import TokenStore
 from hl_platform.core.access import make_token
 from hl_platform.core.settings import load_settings
+from hl_platform.core.tariffs import Tariff
 from hl_platform.stack.net import free_port
 from hl_platform.streams import load_streams
 from tests.servers import Database
@@ -40,6 +43,14 @@ PUMP = {
     "compressor_running": True,
     "power_consumption_kw": 1.84,
 }
+
+REJECTED = """
+insert into hl.dead_letters (dead_letter_topic, dead_letter_partition, dead_letter_offset, dead_lettered_at, stream,
+    stage, reason, detail, fingerprint, attempts, first_failed_at, last_failed_at, version, declaration, device_id,
+    kafka_topic, kafka_partition, kafka_offset, kafka_time, n_bytes, preview, state)
+values ('t.dlq', 0, 1, now(), 'energy', 'bridge', 'not_json', 'JSON is malformed', 'f0', 1, now(), now(), '0', '0',
+    %(device_id)s, 't', 0, 1, now(), 7, '{"a"', 'new')
+"""
 
 
 class House:
@@ -96,6 +107,22 @@ class House:
             assert time.monotonic() < deadline, f"no answer after {PATIENCE_S} s:\n{log_text}"
             time.sleep(0.05)
 
+    def sets_price(self, price: float, currency: str) -> None:
+        """What a kWh costs, since long ago."""
+        since = datetime(2020, 1, 1, tzinfo=UTC)
+        tariff = Tariff(name="home", valid_from=since, price_per_kwh=price, currency=currency)
+        TariffStore(self._database.url, "test").set(tariff)
+
+    def rejects(self, device_id: str) -> None:
+        """A dead letter, as the index has it."""
+        with psycopg.connect(self._database.url) as conn:
+            conn.execute(REJECTED, {"device_id": device_id})
+
+    @property
+    def replay_requests(self) -> ReplayRequests:
+        """What the page has asked for, and what Dagster would answer."""
+        return ReplayRequests(self._database.url, "test")
+
     def makes_token(self, name: str, scope: str) -> str:
         token = make_token()
         with closing(TokenStore(self._database.url, "test")) as store:
@@ -124,7 +151,9 @@ class House:
 
     def reports(self, stream: str, device_id: str, data: dict[str, Any], at: datetime | None = None) -> None:
         """A reading that has come through bridge and sink."""
-        self.stores(stream, device_id, [(at or datetime.now(UTC), data)])
+        # The same time in both, or it would be two readings.
+        at = at or datetime.now(UTC)
+        self.stores(stream, device_id, [(at, data)])
         self.sends(stream, device_id, data, at)
 
     def sends(self, stream: str, device_id: str, data: dict[str, Any], at: datetime | None = None) -> None:

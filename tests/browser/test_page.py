@@ -68,6 +68,66 @@ def test_page_shows_power_of_each_meter_the_heat_pump_and_the_rooms(house: House
     expect(page.get_by_role("row", name="Living room")).to_contain_text("21.4 °C")
 
 
+def test_power_in_sum_and_what_the_day_has_brought_and_cost(house: House, open_page: OpenPage):
+    house.start()
+    house.sets_price(0.5, "EUR")
+    # Within the same hour and day, whatever the time of day.
+    now = datetime.now(UTC)
+    house.reports("energy", "meter1", {**METER, "total_energy_kwh": 100.0, "power_kw": 3.0}, now)
+    house.reports("energy", "meter2", {**METER, "power_kw": 0.5}, now)
+    page = open_page()
+    expect(page.get_by_test_id("power-total")).to_have_text("3.50 kW")
+    house.reports("energy", "meter1", {**METER, "total_energy_kwh": 104.0, "power_kw": 1.0})
+    expect(page.get_by_test_id("power-total")).to_have_text("1.50 kW")
+    expect(page.get_by_test_id("energy-today")).to_have_text("4.0 kWh")
+    expect(page.get_by_test_id("cost-today")).to_have_text("€2.00")
+
+
+def test_without_a_price_the_page_says_how_to_set_one(house: House, open_page: OpenPage):
+    house.start()
+    house.report_all()
+    page = open_page()
+    expect(page.get_by_test_id("cost-today")).to_have_text("no price yet: hl tariff set")
+
+
+def test_the_heat_pump_tells_its_coefficient_where_it_tells_its_heat(house: House, open_page: OpenPage):
+    house.start()
+    house.reports("heatpump", "heatpump1", PUMP)
+    page = open_page()
+    cop = page.get_by_test_id("cop")
+    expect(cop).to_have_text("it does not tell its heat")
+    house.reports("heatpump", "heatpump1", {**PUMP, "power_consumption_kw": 2.0, "heat_output_kw": 7.2})
+    expect(cop).to_contain_text("now 3.6")
+
+
+def test_past_and_live_meet_without_a_hole_or_a_duplicate(house: House, open_page: OpenPage):
+    house.start()
+    now = datetime.now(UTC)
+    house.stores("energy", "meter1", [(now - timedelta(seconds=s), METER) for s in range(1, 300)])
+    house.reports("energy", "meter1", METER, now)
+    page = open_page()
+    curve = device(page, "meter1").get_by_role("img")
+    expect(curve).to_have_attribute("aria-label", re.compile("300 readings between"))
+    expect_live(page)
+    report_many(house)
+    expect(curve).to_have_attribute("aria-label", re.compile("320 readings between"))
+    house.kill()
+    expect(page.get_by_role("status")).to_have_text("Connection lost")
+    report_many(house)
+    house.start()
+    expect_live(page)
+    report_many(house)
+    # Of what came while nobody was connected each is there, and each once.
+    expect(curve).to_have_attribute("aria-label", re.compile("360 readings between"))
+    page.reload()
+    expect(curve).to_have_attribute("aria-label", re.compile("360 readings between"))
+
+
+def report_many(house: House) -> None:
+    for _ in range(20):
+        house.reports("energy", "meter1", METER)
+
+
 def test_a_new_reading_appears_without_a_reload(house: House, open_page: OpenPage):
     house.start()
     house.report_all()
@@ -244,3 +304,17 @@ def test_the_page_loads_only_from_its_own_service_and_breaks_none_of_its_rules(
     assert [url for url in requested if not url.startswith(house.url)] == []
     assert complaints == []
     context.close()
+
+
+def test_the_first_view_costs_less_than_200_kb(house: House, open_page: OpenPage):
+    house.start()
+    house.report_all()
+    page = open_page()
+    expect(figure(page, "meter1")).to_have_text("3.21 kW")
+    sizes = page.evaluate(
+        "[...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]"
+        ".map(({transferSize}) => transferSize)"
+    )
+    # Document, script, style and two typefaces, and what the API answered.
+    assert len(sizes) > 5
+    assert sum(sizes) < 200_000

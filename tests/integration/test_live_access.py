@@ -114,7 +114,11 @@ def socket_of(live: LiveProcess, query: str = "", token: str | None = None, **op
 
 def operations(live: LiveProcess) -> list[tuple[str, str]]:
     paths = live.get("/docs/openapi.json").raise_for_status().json()["paths"]
-    return [(method.upper(), path) for path, methods in paths.items() for method in methods]
+    return [
+        (method.upper(), path.replace("{request_id}", "1"))
+        for path, methods in paths.items()
+        for method in methods
+    ]
 
 
 def refused(live: LiveProcess, query: str = "", token: str | None = None, **options: Any) -> int:  # noqa: ANN401
@@ -132,6 +136,17 @@ def test_every_documented_route_answers_401_without_a_token(live: LiveProcess) -
     assert {route: answer.status_code for route, answer in answers.items() if answer.status_code != 401} == {}
     assert {answer.headers["www-authenticate"] for answer in answers.values()} == {'Bearer realm="hl"'}
     assert {answer.headers["content-type"] for answer in answers.values()} == {"application/problem+json"}
+
+
+def test_replays_are_for_who_has_their_scope_and_is_not_limited_to_devices(live: LiveProcess) -> None:
+    def ask(*scopes: str, devices: tuple[str, ...] = ()) -> int:
+        token = create(live, f"asker{len(scopes)}{len(devices)}{scopes[0][:4]}", *scopes, devices=devices)
+        path, body = "/api/v1/dead-letters/replays", {"everything": True}
+        return call(live, path, token, method="POST", json=body).status_code
+
+    assert ask("read:*", "read:pipeline") == 403
+    assert ask("replay:dead-letters", devices=("meter1",)) == 403
+    assert ask("replay:dead-letters") == 202
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/openapi.json", "/api/v1/gas", "/api/v1/energy/nothing"])
@@ -153,6 +168,7 @@ def test_every_documented_route_answers_403_without_its_scope_and_names_it(live:
         answer = call(live, path, token, method=method)
         parts = path.split("/")
         scope = f"read:{parts[3]}" if len(parts) > 3 and parts[3] in STREAMS else "read:pipeline"
+        scope = "replay:dead-letters" if method == "POST" else scope
         if path not in free and (answer.status_code, answer.json().get("scope")) != (403, scope):
             wrong[path] = answer.text
     assert wrong == {}

@@ -1,7 +1,8 @@
-"""`GET /api/v1/dead-letters` on a real PostgreSQL, as the role that may only read."""
+"""`/api/v1/dead-letters` and replays that are asked for, on a real PostgreSQL, as the role that may only read."""
 
 from collections.abc import Iterator
 
+import httpx
 import psycopg
 import pytest
 
@@ -71,3 +72,92 @@ def test_pages_follow_each_other_without_gap_or_overlap(live: LiveProcess) -> No
             break
         before = {"before": answer["next"]}
     assert seen == list(range(90, 0, -1))
+
+
+# replays that are asked for
+
+
+def ask(live: LiveProcess, body: object, **headers: str) -> httpx.Response:
+    url = f"http://127.0.0.1:{live.port}/api/v1/dead-letters/replays"
+    return httpx.post(url, json=body, headers=headers)
+
+
+def n_asked(live: LiveProcess) -> int:
+    answer = live.get("/api/v1/dead-letters/replays").raise_for_status().json()
+    return len(answer["replays"])
+
+
+def test_kinds_group_what_waits(live: LiveProcess) -> None:
+    kinds = live.get("/api/v1/dead-letters/kinds").raise_for_status().json()["kinds"]
+    assert sum(kind["n"] for kind in kinds) == 90
+    assert [
+        kind["n"] for kind in live.get("/api/v1/dead-letters/kinds", device_id="nobody").json()["kinds"]
+    ] == []
+
+
+def test_a_request_is_kept_with_who_asked_and_can_be_followed(live: LiveProcess) -> None:
+    answer = ask(live, {"fingerprint": "f0", "stream": "energy"})
+    assert answer.status_code == 202
+    asked = answer.json()
+    assert (asked["state"], asked["dry_run"], asked["n_selected"], asked["until_id"]) == (
+        "asked",
+        True,
+        9,
+        90,
+    )
+    assert asked["requested_by"] == "anyone at 127.0.0.1"
+    followed = live.get(answer.headers["location"]).raise_for_status().json()
+    assert followed == asked
+    assert live.get("/api/v1/dead-letters/replays").json()["replays"][0] == asked
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"everything": True, "stream": "energy"},
+        {"stream": "gas"},
+        {"fingerprint": "'; drop table"},
+        {"device_id": "a\x00b"},
+        {"until_id": 0, "everything": True},
+        {"everything": True, "by": "me"},
+        [],
+        "all",
+    ],
+)
+def test_a_request_that_says_nothing_or_nonsense_is_refused(live: LiveProcess, body: object) -> None:
+    before = n_asked(live)
+    answer = ask(live, body)
+    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
+    assert n_asked(live) == before
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        # Another program's page on this very machine.
+        ({"Origin": "http://127.0.0.1:5999"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+    ],
+)
+def test_a_page_of_another_site_cannot_ask(live: LiveProcess, headers: dict[str, str], status: int) -> None:
+    before = n_asked(live)
+    url = f"http://127.0.0.1:{live.port}/api/v1/dead-letters/replays"
+    sent = {"Content-Type": "application/json", **headers}
+    answer = httpx.post(url, content=b'{"everything": true}', headers=sent)
+    assert answer.status_code == status
+    assert n_asked(live) == before
+
+
+def test_the_page_itself_can_ask(live: LiveProcess) -> None:
+    answer = ask(live, {"everything": True}, Origin=f"http://127.0.0.1:{live.port}")
+    assert answer.status_code == 202
+
+
+def test_a_request_that_is_none_is_not_found(live: LiveProcess) -> None:
+    assert live.get("/api/v1/dead-letters/replays/999999").status_code == 404
+    assert live.get("/api/v1/dead-letters/replays/99999999999999999999").status_code == 404

@@ -13,7 +13,16 @@ from hl_live.auth.connections import Connection, Connections
 from hl_live.auth.narrowing import read_query, take_ticket, write_query
 from hl_live.auth.tickets import LIFE_S, MAX_TICKETS_OF_ONE, Tickets
 from hl_live.problems import ForbiddenError, TooManyError
-from hl_platform.core.access import EVERYTHING, Grant, digest_of, is_token, make_token, token_id_of
+from hl_platform.core.access import (
+    EVERYTHING,
+    READ_PIPELINE,
+    REPLAY,
+    Grant,
+    digest_of,
+    is_token,
+    make_token,
+    token_id_of,
+)
 from hl_platform.stack.tokens import check_token, parse_life
 
 DEVICES = st.sampled_from(["meter1", "meter2", "meter3", "a b", "ü&=%;"])
@@ -69,6 +78,14 @@ def test_what_is_let_through_names_only_devices_of_the_grant(
     named = {value for name, value in seen if name == "device_id"}
     assert devices is None or (named and named <= devices)
     assert "read:*" in scopes or route.get("access", f"read:{route.get('stream')}") in scopes
+
+
+def test_who_may_read_everything_may_not_replay() -> None:
+    with pytest.raises(ForbiddenError):
+        check_grant(grant_for("read:*", "read:pipeline"), {"access": REPLAY}, {}, [])
+    assert check_grant(grant_for(REPLAY), {"access": REPLAY}, {}, []) == []
+    with pytest.raises(ForbiddenError):
+        check_grant(grant_for(REPLAY), {"access": READ_PIPELINE}, {}, [])
 
 
 def test_a_route_that_says_nothing_is_for_who_may_read_everything() -> None:

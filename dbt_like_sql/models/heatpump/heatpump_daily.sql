@@ -47,6 +47,16 @@ columns:
   power_consumption_kw_sum: 'Electrical power drawn: sum over the readings (kW)'
   power_consumption_kw_area: 'Electrical power drawn: value times seconds, over the time it is known (kW·s)'
   power_consumption_kw_weight_s: 'Electrical power drawn: for how long it is known (s)'
+  heat_output_kw_mean: 'Heat delivered, where the pump measures it: mean, weighted by time (kW)'
+  heat_output_kw_sample_mean: 'Heat delivered, where the pump measures it: plain mean of the readings (kW)'
+  heat_output_kw_min: 'Heat delivered, where the pump measures it: least (kW)'
+  heat_output_kw_max: 'Heat delivered, where the pump measures it: greatest (kW)'
+  heat_output_kw_first: 'Heat delivered, where the pump measures it: at the first reading (kW)'
+  heat_output_kw_last: 'Heat delivered, where the pump measures it: at the last reading (kW)'
+  heat_output_kw_count: 'Heat delivered, where the pump measures it: readings that have it'
+  heat_output_kw_sum: 'Heat delivered, where the pump measures it: sum over the readings (kW)'
+  heat_output_kw_area: 'Heat delivered, where the pump measures it: value times seconds, over the time it is known (kW·s)'
+  heat_output_kw_weight_s: 'Heat delivered, where the pump measures it: for how long it is known (s)'
   runtime_s: For how long the compressor ran, the sum of compressor_running_true_s (s)
   starts: How often the compressor started, the sum of compressor_running_starts
   energy_kwh: Electrical energy drawn, from its power while that is known (kWh)
@@ -63,6 +73,7 @@ select
     {{ merged_gauge('actual_temp') }},
     {{ merged_running('compressor_running', seconds='compressor_running_true_s', starts='compressor_running_starts') }},
     {{ merged_gauge('power_consumption_kw') }},
+    {{ merged_gauge('heat_output_kw') }},
     sum(compressor_running_true_s) as runtime_s,
     sum(compressor_running_starts)::bigint as starts,
     sum(energy_kwh) as energy_kwh,

@@ -48,6 +48,16 @@ columns:
   power_consumption_kw_sum: 'Electrical power drawn: sum over the readings (kW)'
   power_consumption_kw_area: 'Electrical power drawn: value times seconds, over the time it is known (kW·s)'
   power_consumption_kw_weight_s: 'Electrical power drawn: for how long it is known (s)'
+  heat_output_kw_mean: 'Heat delivered, where the pump measures it: mean, weighted by time (kW)'
+  heat_output_kw_sample_mean: 'Heat delivered, where the pump measures it: plain mean of the readings (kW)'
+  heat_output_kw_min: 'Heat delivered, where the pump measures it: least (kW)'
+  heat_output_kw_max: 'Heat delivered, where the pump measures it: greatest (kW)'
+  heat_output_kw_first: 'Heat delivered, where the pump measures it: at the first reading (kW)'
+  heat_output_kw_last: 'Heat delivered, where the pump measures it: at the last reading (kW)'
+  heat_output_kw_count: 'Heat delivered, where the pump measures it: readings that have it'
+  heat_output_kw_sum: 'Heat delivered, where the pump measures it: sum over the readings (kW)'
+  heat_output_kw_area: 'Heat delivered, where the pump measures it: value times seconds, over the time it is known (kW·s)'
+  heat_output_kw_weight_s: 'Heat delivered, where the pump measures it: for how long it is known (s)'
   energy_kwh: Electrical energy drawn, from its power while that is known (kWh)
   degree_days: How far the measured temperature stayed below the target, times how long (K·d)
   bucket_end: End of the hour, exclusive
@@ -62,6 +72,7 @@ select
     {{ gauge('actual_temp') }},
     {{ running('compressor_running', seconds='compressor_running_true_s', starts='compressor_running_starts') }},
     {{ gauge('power_consumption_kw') }},
+    {{ gauge('heat_output_kw') }},
     coalesce(sum(held_power_consumption_kw * seconds), 0) / 3600 as energy_kwh,
     coalesce(sum(greatest(held_target_temp - held_actual_temp, 0) * seconds), 0) / 86400 as degree_days
 from {{ pieces(source('heatpump')) }}

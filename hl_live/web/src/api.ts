@@ -33,11 +33,20 @@ export const httpApi: Api = {
   },
 }
 
-export async function getJson<T>(path: string): Promise<T> {
+export function getJson<T>(path: string): Promise<T> {
+  return request(path, {})
+}
+
+export function postJson<T>(path: string, body: unknown): Promise<T> {
+  return request(path, { method: 'POST', body: JSON.stringify(body) }, { 'content-type': 'application/json' })
+}
+
+async function request<T>(path: string, init: RequestInit, headers: Record<string, string> = {}): Promise<T> {
   let response: Response
   try {
     response = await fetch(path, {
-      headers: { accept: 'application/json', ...authorization() },
+      ...init,
+      headers: { accept: 'application/json', ...headers, ...authorization() },
       signal: AbortSignal.timeout(TIMEOUT_MS),
     })
   } catch {

@@ -1,27 +1,27 @@
 /** Heat pump and rooms over the last days, by local day and hour. Pure: no clock, no network. */
 
-const HOUR_MS = 3_600_000
+import type { HeatpumpBucket, TemperatureBucket } from './types'
 
-export interface RoomBucket {
-  device_id: string
-  start: string
-  room?: string | null
-  temperature_mean?: number | null
-  humidity_mean?: number | null
-}
+/** Heat that is known for less of the time than power would be compared with too much of it. */
+const LEAST_SHARE_KNOWN = 0.99
 
-export interface PumpBucket {
-  device_id: string
-  start: string
-  end: string
-  coverage: number
-  provisional: boolean
-  compressor_running_true_s?: number | null
-  compressor_running_starts?: number | null
-  power_consumption_kw_mean?: number | null
-  target_temp_mean?: number | null
-  actual_temp_mean?: number | null
-}
+export type RoomBucket = Pick<TemperatureBucket, 'device_id' | 'start' | 'room' | 'temperature_mean' | 'humidity_mean'>
+
+export type PumpBucket = Pick<
+  HeatpumpBucket,
+  | 'device_id'
+  | 'start'
+  | 'end'
+  | 'provisional'
+  | 'compressor_running_true_s'
+  | 'compressor_running_starts'
+  | 'power_consumption_kw_mean'
+  | 'power_consumption_kw_weight_s'
+  | 'heat_output_kw_mean'
+  | 'heat_output_kw_weight_s'
+  | 'target_temp_mean'
+  | 'actual_temp_mean'
+>
 
 export interface RoomWeek {
   name: string
@@ -77,6 +77,8 @@ export interface PumpDay {
   hours: number
   starts: number
   kwh: number
+  /** Heat delivered for each kWh drawn; null where the pump does not tell it, or drew nothing. */
+  cop: number | null
   target: number | null
   actual: number | null
   provisional: boolean
@@ -88,14 +90,14 @@ export function pumpDays(buckets: readonly PumpBucket[]): Map<string, PumpDay[]>
   for (const bucket of buckets) {
     const seconds = bucket.compressor_running_true_s
     if (seconds == null) continue
-    const lengthHours = (Date.parse(bucket.end) - Date.parse(bucket.start)) / HOUR_MS
     const days = pumps.get(bucket.device_id) ?? []
     days.unshift({
       start: Date.parse(bucket.start),
       hours: seconds / 3_600,
       starts: bucket.compressor_running_starts ?? 0,
       // The mean holds for as long as readings tell it; what lies between them is not made up.
-      kwh: (bucket.power_consumption_kw_mean ?? 0) * bucket.coverage * lengthHours,
+      kwh: ((bucket.power_consumption_kw_mean ?? 0) * (bucket.power_consumption_kw_weight_s ?? 0)) / 3_600,
+      cop: copOfDay(bucket),
       target: bucket.target_temp_mean ?? null,
       actual: bucket.actual_temp_mean ?? null,
       provisional: bucket.provisional,
@@ -105,8 +107,22 @@ export function pumpDays(buckets: readonly PumpBucket[]): Map<string, PumpDay[]>
   return pumps
 }
 
+/** The coefficient of performance of heat and power; null where it cannot be told. */
+export function copOf(heatKw: unknown, powerKw: unknown): number | null {
+  return typeof heatKw === 'number' && typeof powerKw === 'number' && powerKw > 0 ? heatKw / powerKw : null
+}
+
+function copOfDay(bucket: PumpBucket): number | null {
+  const [heatKnown, powerKnown] = [bucket.heat_output_kw_weight_s ?? 0, bucket.power_consumption_kw_weight_s ?? 0]
+  if (heatKnown < LEAST_SHARE_KNOWN * powerKnown) return null
+  return copOf(bucket.heat_output_kw_mean, bucket.power_consumption_kw_mean)
+}
+
 /** From cold to warm as a colour, the same for all rooms: 0 and below is cold, 1 and above warm. */
 export function heatColour(share: number): string {
   const within = Math.min(1, Math.max(0, share))
-  return `color-mix(in oklab, var(--cool), var(--warm) ${Math.round(within * 100)}%)`
+  // Through a pale middle: what is neither cold nor warm should not look like mud.
+  const [from, to] = within < 0.5 ? ['cool', 'mild'] : ['mild', 'warm']
+  const part = within < 0.5 ? 2 * within : 2 * within - 1
+  return `color-mix(in oklab, var(--${from}), var(--${to}) ${Math.round(part * 100)}%)`
 }

@@ -5,7 +5,7 @@
 
 import { Backoff } from './backoff'
 import type { Clock, Timer } from './clock'
-import type { Frame } from './types'
+import type { Frame, Subscribe } from './types'
 
 /** Subscriptions that are not answered in this time mean that the connection is lost. */
 export const CONFIRM_WITHIN_MS = 10_000
@@ -26,12 +26,7 @@ export type FeedState =
 export type Socket = Pick<WebSocket, 'onopen' | 'onmessage' | 'onclose' | 'onerror' | 'send' | 'close'>
 
 /** What is wanted of a stream; without anything all of it. */
-export interface Wish {
-  device_id?: string[]
-  fields?: string[]
-  mode?: 'all' | 'latest'
-  max_hz?: number
-}
+export type Wish = Pick<Subscribe, 'device_id' | 'fields' | 'mode' | 'max_hz'>
 
 export interface FeedOptions {
   open: () => Socket
@@ -140,7 +135,7 @@ export class Feed {
     this.#pongDue = false
     const frame = parseFrame(data)
     if (frame === null || frame.type === 'pong') return
-    const subscription = frame.stream === undefined ? undefined : this.#subscriptions.get(frame.stream)
+    const subscription = frame.stream == null ? undefined : this.#subscriptions.get(frame.stream)
     if (subscription === undefined) return
     noteProgress(subscription.positions, frame)
     if (frame.type === 'subscribed' || frame.type === 'error') {
@@ -233,7 +228,7 @@ export function noteProgress(positions: Positions, frame: Frame): void {
       if (frame.position != null && !frame.snapshot) positions[frame.position.partition] = frame.position.offset + 1
       break
     case 'gap':
-      if (frame.partition !== undefined && frame.to_offset !== undefined) positions[frame.partition] = frame.to_offset
+      if (frame.partition != null && frame.to_offset != null) positions[frame.partition] = frame.to_offset
   }
 }
 

@@ -5,16 +5,19 @@ const HOUR_MS = 3_600_000
 const DAY_MS = 86_400_000
 
 /** Digits after the point, fixed per unit so that a live number does not change its width. */
-const DIGITS: Record<string, number> = { kW: 2, kWh: 1, W: 0, Wh: 0, V: 0, A: 1, '°C': 1, '%': 0, hPa: 0, ppm: 0 }
+const DIGITS: Record<string, number> = { kW: 2, COP: 1, h: 1, kWh: 1, W: 0, Wh: 0, V: 0, A: 1, '°C': 1, '%': 0, hPa: 0, ppm: 0 }
 
 export interface Format {
   /** A value with its unit's usual digits; an unknown unit gets about three significant ones. */
   number(value: number, unit: string): string
+  fixed(value: number, digits: number): string
   /** Time of day, to the second. */
   time(ms: number): string
   /** Time of day, to the minute. */
   shortTime(ms: number): string
   date(ms: number): string
+  /** @param currency ISO 4217 */
+  money(amount: number, currency: string): string
   /** "12 s", "4 min", "3 h", "2 d"; "now" within two seconds. */
   age(ms: number): string
   /** "48 ms", "1.2 s", "4 min". */
@@ -42,10 +45,12 @@ export function makeFormat(locales: readonly string[] | undefined, timeZone?: st
   }
 
   return {
+    fixed,
     number: (value, unit) => fixed(value, DIGITS[unit] ?? digitsOf(value)),
     time: (ms) => time.format(ms),
     shortTime: (ms) => shortTime.format(ms),
     date: (ms) => date.format(ms),
+    money: (amount, currency) => new Intl.NumberFormat(tags, { style: 'currency', currency }).format(amount),
     age(ms) {
       if (ms < 2_000) return 'now'
       if (ms < MINUTE_MS) return `${fixed(Math.floor(ms / 1_000), 0)} s`

@@ -1,29 +1,16 @@
 /** What the views of the past and of the pipeline ask the service for. */
 
 import { getJson } from './api'
-import type { PumpBucket, RoomBucket } from './climate'
 import { fillSlots, type Per, type Period, type Slot } from './period'
-
-export interface EnergyBucket {
-  device_id: string
-  start: string
-  end: string
-  n_readings: number
-  coverage: number
-  provisional: boolean
-  consumption_kwh?: number | null
-  gap_kwh?: number | null
-}
-
-interface BucketsAnswer {
-  start: string
-  end: string
-  buckets: EnergyBucket[]
-}
-
-interface CostAnswer {
-  buckets: { cost: number | null; currency: string | null }[]
-}
+import type {
+  CostAnswer,
+  EnergyBucketsAnswer,
+  HeatpumpBucket,
+  HeatpumpBucketsAnswer,
+  PipelineView,
+  TemperatureBucket,
+  TemperatureBucketsAnswer,
+} from './types'
 
 export interface Cost {
   amount: number
@@ -31,6 +18,9 @@ export interface Cost {
 }
 
 export interface EnergyHistory {
+  /** What was asked for, from the begin of the period before until the end of this one, ms. */
+  from: number
+  to: number
   slots: Slot[]
   /** Null where no price is known, or there are several currencies. */
   cost: Cost | null
@@ -42,15 +32,21 @@ const LEVELS: Record<Per, string> = { hour: 'hourly', day: 'daily', month: 'mont
 export async function readEnergy(period: Period, before: Period): Promise<EnergyHistory> {
   const ask = ({ per, start, end }: Period) => {
     const query = new URLSearchParams({ start, end, fields: 'consumption_kwh,gap_kwh' })
-    return getJson<BucketsAnswer>(`/api/v1/energy/${LEVELS[per]}?${query.toString()}`)
+    return getJson<EnergyBucketsAnswer>(`/api/v1/energy/${LEVELS[per]}?${query.toString()}`)
   }
-  const cost = new URLSearchParams({ start: period.start, end: period.end, per: period.per })
-  const [current, earlier, costs] = await Promise.all([
-    ask(period),
-    ask(before),
-    getJson<CostAnswer>(`/api/v1/energy/cost?${cost.toString()}`),
-  ])
-  return { slots: fillSlots(period.per, current, earlier), cost: sumOf(costs) }
+  const [current, earlier, cost] = await Promise.all([ask(period), ask(before), readCost({ ...period, per: period.per === 'month' ? 'month' : 'day' })])
+  return {
+    from: Date.parse(earlier.start),
+    to: Date.parse(current.end),
+    slots: fillSlots(period.per, current, earlier),
+    cost,
+  }
+}
+
+/** What a period's energy costs, with the standing charges of its days or months; null where no price is known, or there are several currencies. */
+export async function readCost({ per, start, end }: Period): Promise<Cost | null> {
+  const query = new URLSearchParams({ start, end, per })
+  return sumOf(await getJson<CostAnswer>(`/api/v1/energy/cost?${query.toString()}`))
 }
 
 function sumOf({ buckets }: CostAnswer): Cost | null {
@@ -60,65 +56,48 @@ function sumOf({ buckets }: CostAnswer): Cost | null {
   return { amount: priced.reduce((sum, bucket) => sum + bucket.cost!, 0), currency: [...currencies][0]! }
 }
 
-export interface ClimateHistory {
-  pumps: PumpBucket[]
-  rooms: RoomBucket[]
+/** Days of the heat pumps. */
+export async function readPumps(start: string, end: string): Promise<HeatpumpBucket[]> {
+  const query = new URLSearchParams({ start, end, fields: PUMP_FIELDS, limit: '10000' })
+  return (await getJson<HeatpumpBucketsAnswer>(`/api/v1/heatpump/daily?${query.toString()}`)).buckets
 }
 
-const PUMP_FIELDS =
-  'compressor_running_true_s,compressor_running_starts,power_consumption_kw_mean,target_temp_mean,actual_temp_mean'
+/** Hours of the rooms. */
+async function readRooms(start: string, end: string): Promise<TemperatureBucket[]> {
+  const query = new URLSearchParams({ start, end, fields: 'room,temperature_mean,humidity_mean', limit: '10000' })
+  return (await getJson<TemperatureBucketsAnswer>(`/api/v1/temperature/hourly?${query.toString()}`)).buckets
+}
+
+export interface ClimateHistory {
+  pumps: HeatpumpBucket[]
+  rooms: TemperatureBucket[]
+}
+
+const PUMP_FIELDS = [
+  'compressor_running_true_s',
+  'compressor_running_starts',
+  'power_consumption_kw_mean',
+  'power_consumption_kw_weight_s',
+  'heat_output_kw_mean',
+  'heat_output_kw_weight_s',
+  'target_temp_mean',
+  'actual_temp_mean',
+].join()
 
 /** Days of heat pumps and hours of rooms from a local midnight until now. */
 export async function readClimate(from: Date): Promise<ClimateHistory> {
-  const ask = async <T>(path: string, fields: string) => {
-    const query = new URLSearchParams({ start: from.toISOString(), end: new Date().toISOString(), fields, limit: '10000' })
-    return (await getJson<{ buckets: T[] }>(`/api/v1/${path}?${query.toString()}`)).buckets
-  }
-  const [pumps, rooms] = await Promise.all([
-    ask<PumpBucket>('heatpump/daily', PUMP_FIELDS),
-    ask<RoomBucket>('temperature/hourly', 'room,temperature_mean,humidity_mean'),
-  ])
+  const [start, end] = [from.toISOString(), new Date().toISOString()]
+  const [pumps, rooms] = await Promise.all([readPumps(start, end), readRooms(start, end)])
   return { pumps, rooms }
 }
 
-export interface StageCounts {
-  name: string
-  received: number
-  forwarded: number
-  dead_lettered: number
-  duplicates: number
-  corrected: number
-  dropped: number
-  in_flight: number
-}
-
-export interface Pipeline {
-  stages: StageCounts[]
-  lag: Record<string, number> | null
-  delay_ms: Record<string, { p50: number | null; p99: number | null; max: number | null }>
-  balances: { stream: string; stage: string; n_records: number; explanation: string }[]
-  alerts: { service: string; stream: string; code: string; text: string; since: string }[]
-}
-
-export interface DeadLetter {
-  id: number
-  stream: string
-  reason: string
-  detail: string
-  state: string
-}
-
-/** The pipeline now, when that was (ms), and the newest dead letters that nobody has dealt with. */
+/** The pipeline now, and when that was (ms). */
 export interface Moment {
   at: number
-  pipeline: Pipeline
-  deadLetters: DeadLetter[]
+  pipeline: PipelineView
 }
 
 export async function readMoment(): Promise<Moment> {
-  const [pipeline, letters] = await Promise.all([
-    getJson<Pipeline>('/api/v1/pipeline'),
-    getJson<{ dead_letters: DeadLetter[] }>('/api/v1/dead-letters?limit=50'),
-  ])
-  return { at: performance.now(), pipeline, deadLetters: letters.dead_letters }
+  const pipeline = await getJson<PipelineView>('/api/v1/pipeline')
+  return { at: performance.now(), pipeline }
 }

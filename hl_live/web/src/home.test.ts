@@ -6,13 +6,18 @@ import { MAX_SHOWN, WINDOW_MS } from './stream'
 import { FakeClock, FakeScreen, FakeSocket, settle } from './testing'
 import type { ApiReading, StreamDeclaration } from './types'
 
+const ANY = { type: 'float', required: false, minimum: null, maximum: null, description: '' } as const
 const ENERGY: StreamDeclaration = {
   name: 'energy',
   title: 'Energy meters',
+  description: '',
+  mqtt_filter: 'homelab/energy/#',
+  kafka_topic: 'homelab.energy',
+  table: 'energy_readings',
   fields: [
-    { name: 'total_energy_kwh', type: 'float', kind: 'counter', unit: 'kWh' },
-    { name: 'voltage', type: 'float', kind: 'gauge', unit: 'V' },
-    { name: 'power_kw', type: 'float', kind: 'gauge', unit: 'kW' },
+    { ...ANY, name: 'total_energy_kwh', kind: 'counter', unit: 'kWh' },
+    { ...ANY, name: 'voltage', kind: 'gauge', unit: 'V' },
+    { ...ANY, name: 'power_kw', kind: 'gauge', unit: 'kW' },
   ],
 }
 

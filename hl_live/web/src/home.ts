@@ -5,6 +5,7 @@ import { Backoff } from './backoff'
 import type { Clock, Timer } from './clock'
 import { ClockOffset, DelayMeter, type DelaySummary } from './delay'
 import { Feed, type FeedState, type Socket } from './feed'
+import { LATE_MS } from './late'
 import { Stream, WINDOW_MS } from './stream'
 import type { DataFrame, StreamDeclaration } from './types'
 
@@ -49,6 +50,7 @@ export class Home {
   readonly #delays = new DelayMeter()
   readonly #offset = new ClockOffset()
   readonly #backoff: Backoff
+  readonly #watchers = new Set<(stream: string, time: number) => void>()
   #waiting: { stream: Stream; frame: DataFrame; seen: boolean }[] = []
   #frameAsked = false
   #lostAt: number | null = null
@@ -72,6 +74,12 @@ export class Home {
   readonly subscribe = (listener: () => void): (() => void) => {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
+  }
+
+  /** Calls for every reading that the feed brings, also late ones, with the device's own time in ms. */
+  readonly watch = (watcher: (stream: string, time: number) => void): (() => void) => {
+    this.#watchers.add(watcher)
+    return () => this.#watchers.delete(watcher)
   }
 
   /** The service's clock, as well as it is known. */
@@ -211,10 +219,14 @@ export class Home {
   #apply(): number[] {
     const waiting = this.#waiting
     this.#waiting = []
-    for (const { stream, frame } of waiting) stream.applyLive(frame)
+    for (const { stream, frame } of waiting) {
+      stream.applyLive(frame)
+      if (frame.snapshot) continue
+      for (const watcher of this.#watchers) watcher(stream.name, Date.parse(frame.timestamp))
+    }
     for (const stream of new Set(waiting.map(({ stream }) => stream))) stream.settle()
     // A page that was hidden painted nothing; its readings' delay would be the time that it was hidden.
-    return waiting.filter(({ seen }) => seen).map(({ frame }) => Date.parse(frame.timestamp))
+    return waiting.filter(({ seen, frame }) => seen && !isLate(frame)).map(({ frame }) => Date.parse(frame.timestamp))
   }
 
   /** Ages grow without any reading. */
@@ -231,4 +243,9 @@ export class Home {
     this.version += 1
     for (const listener of this.#listeners) listener()
   }
+}
+
+/** Whether the device told it long after it was measured: the time until then is not the way to the screen. */
+function isLate({ timestamp, received_at }: DataFrame): boolean {
+  return Date.parse(received_at) - Date.parse(timestamp) > LATE_MS
 }

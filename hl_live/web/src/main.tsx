@@ -3,6 +3,7 @@ import '@fontsource-variable/funnel-sans/wght.css'
 import 'uplot/dist/uPlot.min.css'
 import './styles/base.css'
 import './styles/page.css'
+import './styles/views.css'
 
 import { StrictMode } from 'react'
 import { createRoot } from 'react-dom/client'

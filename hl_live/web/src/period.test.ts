@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 
 import { fillSlots, periodOf, slotOf, sumUp } from './period'
-import type { EnergyBucket } from './history'
+import type { EnergyBucket } from './types'
 
 function bucket(start: string, kwh: number | null, more: Partial<EnergyBucket> = {}): EnergyBucket {
   return {
@@ -53,10 +53,12 @@ describe('slots', () => {
 })
 
 describe('totals', () => {
-  it('compare with the period before only as far as this one has come', () => {
+  it('compare what is over with the same of the period before', () => {
     const before = ['2026-01-01T23:00:00Z', '2026-01-02T00:00:00Z', '2026-01-02T01:00:00Z'].map((at) => bucket(at, 2))
     const current = { ...DAY, buckets: [bucket('2026-01-02T23:00:00Z', 1), bucket('2026-01-03T00:00:00Z', 1)] }
-    expect(sumUp(fillSlots('hour', current, { ...BEFORE, buckets: before }))).toEqual({ kwh: 2, gapKwh: 0, before: 4 })
-    expect(sumUp(fillSlots('hour', current, { ...BEFORE, buckets: [] })).before).toBeNull()
+    expect(sumUp(fillSlots('hour', current, { ...BEFORE, buckets: before }))).toEqual({ kwh: 2, gapKwh: 0, change: -0.5 })
+    expect(sumUp(fillSlots('hour', current, { ...BEFORE, buckets: [] })).change).toBeNull()
+    const going = { ...DAY, buckets: [current.buckets[0]!, bucket('2026-01-03T00:00:00Z', 0.1, { provisional: true })] }
+    expect(sumUp(fillSlots('hour', going, { ...BEFORE, buckets: before }))).toEqual({ kwh: 1.1, gapKwh: 0, change: -0.5 })
   })
 })

@@ -1,6 +1,6 @@
 /** Periods of a household's energy, their slots, and what fills them. Pure: no clock, no network. */
 
-import type { EnergyBucket } from './history'
+import type { EnergyBucket } from './types'
 
 const HOUR_MS = 3_600_000
 const DAY_MS = 86_400_000
@@ -79,19 +79,23 @@ export function fillSlots(per: Per, current: Answered, before: Answered): Slot[]
 export interface Totals {
   kwh: number
   gapKwh: number
-  /** Of the period before, as far as this one has come; null where nothing is known of it. */
-  before: number | null
+  /** Against the period before, as a share of it, by the slots that are over and known of both; null without any. */
+  change: number | null
 }
 
-/** Sums; the period before counts only up to the slot that this one has reached. */
+/** Sums. A slot that is still going on is compared with nothing: the one before it is whole. */
 export function sumUp(slots: readonly Slot[]): Totals {
-  const reached = slots.findLastIndex((slot) => slot.kwh !== null)
-  const known = slots.slice(0, reached + 1).filter((slot) => slot.before !== null)
+  const both = slots.filter((slot) => slot.kwh !== null && slot.before !== null && !slot.provisional)
+  const [now, before] = [sumOf(both.map(({ kwh }) => kwh)), sumOf(both.map((slot) => slot.before))]
   return {
-    kwh: slots.reduce((sum, slot) => sum + (slot.kwh ?? 0), 0),
-    gapKwh: slots.reduce((sum, slot) => sum + slot.gapKwh, 0),
-    before: known.length === 0 ? null : known.reduce((sum, slot) => sum + slot.before!, 0),
+    kwh: sumOf(slots.map(({ kwh }) => kwh)),
+    gapKwh: sumOf(slots.map(({ gapKwh }) => gapKwh)),
+    change: before === 0 ? null : now / before - 1,
   }
+}
+
+function sumOf(values: readonly (number | null)[]): number {
+  return values.reduce<number>((sum, value) => sum + (value ?? 0), 0)
 }
 
 /** How many slots a period has by the clock. */
@@ -104,7 +108,8 @@ function startOf(one: { start: string }): number {
   return Date.parse(one.start)
 }
 
-function dateOf(date: Date): string {
+/** A local date as the service takes it. */
+export function dateOf(date: Date): string {
   const two = (n: number) => String(n).padStart(2, '0')
   return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`
 }

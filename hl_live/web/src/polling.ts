@@ -1,6 +1,10 @@
 /** Asks again and again while a view is open. */
 
-import { useEffect, useState } from 'react'
+import { useEffect, useRef, useState } from 'react'
+
+import { realClock } from './clock'
+import type { Home } from './home'
+import { Revalidation } from './late'
 
 export interface Polled<T> {
   /** The last answer; null before the first. */
@@ -9,32 +13,66 @@ export interface Polled<T> {
   previous: T | null
   /** Why the newest question has no answer; null when it has. */
   problem: string | null
+  /** Asks now. */
+  again: () => void
 }
 
 /**
- * What `ask` answers, asked anew every so often and when it changes.
+ * What `ask` answers, asked anew every so often and when it changes. One question at a time.
  *
  * @param ask stays the same function as long as it asks the same.
  */
 export function usePolled<T>(ask: () => Promise<T>, everyMs: number): Polled<T> {
-  const [polled, setPolled] = useState<Polled<T>>({ value: null, previous: null, problem: null })
+  const [polled, setPolled] = useState<Omit<Polled<T>, 'again'>>({ value: null, previous: null, problem: null })
+  const now = useRef(() => {})
+  const again = useRef(() => now.current()).current
   useEffect(() => {
     let ended = false
+    let asking = false
+    let wanted = false
     let timer: ReturnType<typeof setTimeout> | undefined
     const turn = async () => {
+      clearTimeout(timer)
+      wanted = asking
+      if (asking) return
+      asking = true
       try {
         const value = await ask()
         if (!ended) setPolled((last) => ({ value, previous: last.value, problem: null }))
       } catch (error) {
         if (!ended) setPolled((last) => ({ ...last, problem: error instanceof Error ? error.message : String(error) }))
       }
-      if (!ended) timer = setTimeout(() => void turn(), everyMs)
+      asking = false
+      if (!ended) timer = setTimeout(() => void turn(), wanted ? 0 : everyMs)
     }
+    now.current = () => void turn()
     void turn()
     return () => {
       ended = true
       clearTimeout(timer)
+      now.current = () => {}
     }
   }, [ask, everyMs])
-  return polled
+  return { ...polled, again }
+}
+
+/** A period of a stream, in ms, half-open. */
+export interface Watched {
+  stream: string
+  from: number
+  to: number
+}
+
+/** Asks again when the feed brings a reading of these times: a late one soon, others now and then. */
+export function useRevalidation(home: Home, { stream, from, to }: Watched, again: () => void): void {
+  useEffect(() => {
+    const revalidation = new Revalidation(realClock, again)
+    const unwatch = home.watch((name, time) => {
+      if (name === stream && time >= from && time < to) revalidation.reading(home.now() - time)
+    })
+    return () => {
+      unwatch()
+      revalidation.stop()
+    }
+  }, [home, stream, from, to, again])
 }

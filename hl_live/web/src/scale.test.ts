@@ -1,6 +1,14 @@
 import { describe, expect, it } from 'vitest'
 
-import { axisOf, breaksOf, rangeAround, roundUp, share } from './scale'
+import { axisOf, breaksOf, decimalsOf, rangeAround, roundUp, share } from './scale'
+
+describe('digits of an axis', () => {
+  it('are as many as its lines need', () => {
+    expect(decimalsOf([0, 1, 2])).toBe(0)
+    expect(decimalsOf([0, 0.5, 1])).toBe(1)
+    expect(decimalsOf([0, 0.25, 0.5])).toBe(2)
+  })
+})
 
 describe('axisOf', () => {
   it('is made of round numbers that hold everything', () => {

@@ -27,6 +27,11 @@ export function axisOf(low: number, high: number, fromZero: boolean): { min: num
   return { min: lines[0]!, max: lines.at(-1)!, lines }
 }
 
+/** Digits after the point that tell an axis's lines apart. */
+export function decimalsOf(lines: readonly number[]): number {
+  return [0, 1, 2].find((digits) => lines.every((line) => Math.abs(line - Number(line.toFixed(digits))) < 1e-9)) ?? 3
+}
+
 /** Indexes i for which the pause between times i and i + 1 is longer than `limit`: the line breaks there. */
 export function breaksOf(times: ArrayLike<number>, limit: number): number[] {
   const breaks: number[] = []

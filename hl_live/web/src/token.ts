@@ -1,5 +1,7 @@
 /** The token of this tab, for services that ask for one. It is never part of an address. */
 
+import type { TicketAnswer } from './types'
+
 const KEY = 'hl.token'
 const TICKET_WITHIN_MS = 10_000
 
@@ -91,5 +93,5 @@ async function fetchTicket(): Promise<string> {
     location.reload()
   }
   if (!response.ok) throw new Error(`status ${response.status}`)
-  return ((await response.json()) as { ticket: string }).ticket
+  return ((await response.json()) as TicketAnswer).ticket
 }

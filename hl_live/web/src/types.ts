@@ -1,67 +1,56 @@
-/** What the live service sends: REST answers and WebSocket frames. */
+/** What the live service sends, under the names of the page. The shapes come from its own documents. */
 
-export type Value = number | string | boolean | null
+import type {
+  DataMessage,
+  ErrorMessage,
+  GapMessage,
+  PongMessage,
+  PositionsMessage,
+  SubscribedMessage,
+  UnsubscribedMessage,
+} from './generated/asyncapi'
+import type { EnergyNewest, EnergyReading } from './generated/openapi'
 
-export interface FieldDeclaration {
-  name: string
-  type: 'float' | 'integer' | 'smallint' | 'text' | 'boolean'
-  kind: 'gauge' | 'counter' | 'state' | 'label'
-  unit: string
-  description?: string
-}
+export type {
+  BalanceView,
+  CostAnswer,
+  DelayView,
+  EnergyBucket,
+  EnergyBucketsAnswer,
+  EntryGroup,
+  FieldSchema as FieldDeclaration,
+  HeatpumpBucket,
+  HeatpumpBucketsAnswer,
+  KindsAnswer,
+  PipelineView,
+  ReplayAsked,
+  ReplayRequest,
+  ReplaysAnswer,
+  StageView,
+  StreamSchema as StreamDeclaration,
+  StreamsAnswer,
+  TemperatureBucket,
+  TemperatureBucketsAnswer,
+  TicketAnswer,
+} from './generated/openapi'
+export type { DataMessage as DataFrame, Subscribe } from './generated/asyncapi'
 
-export interface StreamDeclaration {
-  name: string
-  title: string
-  description?: string
-  mqtt_filter?: string
-  fields: FieldDeclaration[]
-}
+export type Value = DataMessage['data'][string]
 
-export interface StreamsAnswer {
-  streams: StreamDeclaration[]
-}
-
-export interface ApiReading {
-  device_id: string
-  timestamp: string
-  age_s?: number
-  data: Record<string, Value>
-}
+/** A reading of any stream: the document has one for each that comes with hl, alike but for their data. */
+export type ApiReading = Pick<EnergyReading, 'device_id' | 'timestamp'> &
+  Partial<Pick<EnergyNewest, 'age_s'>> & { data: Record<string, Value> }
 
 export interface ReadingsAnswer {
   stream: string
   readings: ApiReading[]
 }
 
-export interface DataFrame {
-  type: 'data'
-  stream: string
-  device_id: string
-  timestamp: string
-  data: Record<string, Value>
-  /** Where it lies on Kafka; null of a reading that the database told. */
-  position?: { partition: number; offset: number } | null
-  /** It was the newest when the subscription began. */
-  snapshot?: boolean
-}
-
-export interface GapFrame {
-  type: 'gap'
-  stream: string
-  /** So many, as we were too slow; or a range of a partition: */
-  missed?: number
-  partition?: number
-  from_offset?: number
-  to_offset?: number
-  reason?: string
-}
-
 export type Frame =
-  | DataFrame
-  | GapFrame
-  | { type: 'subscribed'; stream: string; resumed: boolean; positions: Record<string, number> }
-  | { type: 'unsubscribed'; stream: string }
-  | { type: 'positions'; stream: string; positions: Record<string, number> }
-  | { type: 'error'; stream?: string; code: string; detail: string }
-  | { type: 'pong' }
+  | DataMessage
+  | GapMessage
+  | SubscribedMessage
+  | UnsubscribedMessage
+  | PositionsMessage
+  | ErrorMessage
+  | PongMessage

@@ -2,6 +2,7 @@ import { useState } from 'react'
 
 import type { Format } from '../format'
 import type { Slot } from '../period'
+import { decimalsOf, roundUp } from '../scale'
 
 interface BarsProps {
   slots: readonly Slot[]
@@ -16,23 +17,34 @@ interface BarsProps {
 export function Bars({ slots, names, labels, format }: BarsProps) {
   const [pointed, setPointed] = useState<number | null>(null)
   const most = Math.max(0.001, ...slots.flatMap((slot) => [Math.abs(slot.kwh ?? 0), Math.abs(slot.before ?? 0)]))
+  // The highest bar is as high as the plot, whatever the next round number would be.
+  const step = roundUp(most / 4)
+  const lines = Array.from({ length: Math.floor(most / step + 1e-9) + 1 }, (_, n) => n * step)
+  const digits = decimalsOf(lines)
   const share = (kwh: number | null) => `${(Math.abs(kwh ?? 0) / most) * 100}%`
   return (
     <div className="bars-frame">
       <p className="bars-point" aria-hidden="true">
-        {pointed === null ? `up to ${format.number(most, 'kWh')} kWh` : `${names[pointed]}: ${inWords(slots[pointed]!, format)}`}
+        {pointed === null ? 'kWh' : `${names[pointed]}: ${inWords(slots[pointed]!, format)}`}
       </p>
-      <ol className="bars" aria-hidden="true" onMouseLeave={() => setPointed(null)}>
-        {slots.map((slot, n) => (
-          <li key={n} data-known={slot.kwh !== null || undefined} onMouseEnter={() => setPointed(n)}>
-            <span className="bar-before" style={{ height: share(slot.before) }} />
-            <span className="bar" data-provisional={slot.provisional || undefined} style={{ height: share(slot.kwh) }}>
-              <span className="bar-gap" style={{ height: slot.kwh ? share(slot.gapKwh * (most / Math.abs(slot.kwh))) : '0' }} />
-            </span>
-            <span className="bar-label">{labels[n]}</span>
-          </li>
+      <div className="bars-plot" aria-hidden="true" onMouseLeave={() => setPointed(null)}>
+        {lines.map((kwh) => (
+          <span key={kwh} className="bars-line" style={{ bottom: share(kwh) }}>
+            <span>{format.fixed(kwh, digits)}</span>
+          </span>
         ))}
-      </ol>
+        <ol className="bars">
+          {slots.map((slot, n) => (
+            <li key={n} data-known={slot.kwh !== null || undefined} onMouseEnter={() => setPointed(n)}>
+              <span className="bar-before" style={{ height: share(slot.before) }} />
+              <span className="bar" data-provisional={slot.provisional || undefined} style={{ height: share(slot.kwh) }}>
+                <span className="bar-gap" style={{ height: slot.kwh ? share(slot.gapKwh * (most / Math.abs(slot.kwh))) : '0' }} />
+              </span>
+              <span className="bar-label">{labels[n]}</span>
+            </li>
+          ))}
+        </ol>
+      </div>
       <details className="others">
         <summary>As a table</summary>
         <table>

@@ -40,6 +40,11 @@ export function Climate({ now, locales, format }: ClimateProps) {
         {pumps.map(([id, days]) => (
           <Pump key={id} id={id} named={pumps.length > 1} days={days} date={date} format={format} />
         ))}
+        {pumps.length > 0 && pumps.every(([, days]) => days.every(({ cop }) => cop === null)) && (
+          <p className="others">
+            No COP: that needs the heat that the pump delivers, as <code>heat_output_kw</code> in its readings.
+          </p>
+        )}
       </section>
       <section className="section" aria-labelledby="rooms-heading">
         <h2 id="rooms-heading">Rooms, hour by hour</h2>
@@ -78,6 +83,9 @@ function Pump({ id, named, days, date, format }: PumpProps) {
           <th scope="col">Ran</th>
           <th scope="col">Starts</th>
           <th scope="col">kWh</th>
+          <th scope="col">
+            <abbr title="Coefficient of performance: heat delivered for each kWh drawn">COP</abbr>
+          </th>
           <th scope="col">Actual</th>
           <th scope="col">Target</th>
         </tr>
@@ -94,6 +102,7 @@ function Pump({ id, named, days, date, format }: PumpProps) {
             </td>
             <td>{format.number(day.starts, '')}</td>
             <td>{format.number(day.kwh, 'kWh')}</td>
+            <td>{day.cop === null ? '–' : format.number(day.cop, 'COP')}</td>
             <td>{degrees(day.actual)}</td>
             <td>{degrees(day.target)}</td>
           </tr>
@@ -114,12 +123,14 @@ function Week({ room, date, format }: { room: RoomWeek; date: Intl.DateTimeForma
         <col className="heat-day" />
         <col span={24} />
       </colgroup>
-      <thead className="visually-hidden">
+      <thead>
         <tr>
-          <th scope="col">Day</th>
+          <th scope="col">
+            <span className="visually-hidden">Day</span>
+          </th>
           {Array.from({ length: 24 }, (_, hour) => (
             <th key={hour} scope="col">
-              {hour}
+              <span className={hour % 6 === 0 ? '' : 'visually-hidden'}>{hour}</span>
             </th>
           ))}
         </tr>

@@ -87,5 +87,6 @@ function describe(series: Series, name: string, unit: string, format: Format): s
     low = Math.min(low, value)
     high = Math.max(high, value)
   }
-  return `${name} in the last ten minutes: between ${format.number(low, unit)} and ${format.number(high, unit)} ${unit}`
+  const count = values.length === 1 ? 'one reading' : `${format.number(values.length, '')} readings`
+  return `${name} in the last ten minutes: ${count} between ${format.number(low, unit)} and ${format.number(high, unit)} ${unit}`
 }

@@ -1,3 +1,5 @@
+import type { ReactNode } from 'react'
+
 import type { Format } from '../format'
 import type { Stream } from '../stream'
 import { DeviceRow } from './DeviceRow'
@@ -11,13 +13,15 @@ interface DevicesProps {
   format: Format
   /** The page's main part: larger. */
   hero?: boolean
+  /** Stands before them. */
+  children?: ReactNode
 }
 
 /** How many hues the style sheet has; further devices begin again. */
 const HUES = 8
 
 /** A stream's devices one below the other, each with its number and its curve on a common time axis. */
-export function Devices({ stream, title, now, format, hero = false }: DevicesProps) {
+export function Devices({ stream, title, now, format, hero = false, children }: DevicesProps) {
   const { shown } = stream
   const firstHue = hero ? 0 : hueOf(stream.name)
   return (
@@ -29,6 +33,7 @@ export function Devices({ stream, title, now, format, hero = false }: DevicesPro
       now={now}
       format={format}
     >
+      {children}
       {shown.map((device, index) => (
         <DeviceRow
           key={device.id}

@@ -1,9 +1,10 @@
 import { useCallback, useMemo, useState } from 'react'
 
 import type { Format } from '../format'
+import type { Home } from '../home'
 import { readEnergy, type EnergyHistory } from '../history'
 import { periodOf, sumUp, type Per, type Period, type Slot } from '../period'
-import { usePolled } from '../polling'
+import { usePolled, useRevalidation } from '../polling'
 import { Bars } from './Bars'
 
 const CHOICES: Record<Per, { name: string; whole: string; before: string }> = {
@@ -11,9 +12,11 @@ const CHOICES: Record<Per, { name: string; whole: string; before: string }> = {
   day: { name: 'Days', whole: 'month', before: 'the month before' },
   month: { name: 'Months', whole: 'year', before: 'the year before' },
 }
-const REFRESH_MS = 15_000
+/** The feed tells what has changed; this is for when it cannot. */
+const REFRESH_MS = 60_000
 
 interface EnergyProps {
+  home: Home
   /** The browser's clock, ms. */
   now: number
   locales: readonly string[]
@@ -21,16 +24,17 @@ interface EnergyProps {
 }
 
 /** A day by hours, a month by days or a year by months, beside the one before, with what it costs. */
-export function Energy({ now, locales, format }: EnergyProps) {
+export function Energy({ home, now, locales, format }: EnergyProps) {
   const [per, setPer] = useState<Per>('hour')
   const [back, setBack] = useState(0)
   const today = new Date(now).toDateString()
   const period = useMemo(() => periodOf(per, back, new Date(today)), [per, back, today])
   const before = useMemo(() => periodOf(per, back + 1, new Date(today)), [per, back, today])
   const ask = useCallback(async () => ({ period, history: await readEnergy(period, before) }), [period, before])
-  const { value, problem } = usePolled(ask, REFRESH_MS)
+  const { value, problem, again } = usePolled(ask, REFRESH_MS)
   // What was asked for before is not shown under another heading.
   const history = value?.period === period ? value.history : null
+  useRevalidation(home, { stream: 'energy', from: history?.from ?? 0, to: history?.to ?? 0 }, again)
   const words = CHOICES[per]
   return (
     <section className="section" aria-labelledby="energy-heading" data-loaded={history !== null || undefined}>
@@ -55,6 +59,10 @@ export function Energy({ now, locales, format }: EnergyProps) {
       {problem !== null && <p className="problem">{problem}</p>}
       {history === null ? (
         problem === null && <p className="empty">Looking…</p>
+      ) : history.slots.every((slot) => slot.kwh === null && slot.before === null) ? (
+        <p className="empty">
+          No meter has told anything of this {words.whole}, nor of {words.before}.
+        </p>
       ) : (
         <>
           <Sums history={history} before={words.before} locales={locales} format={format} />
@@ -76,24 +84,23 @@ export function Energy({ now, locales, format }: EnergyProps) {
 
 function Sums({ history, before, locales, format }: { history: EnergyHistory; before: string; locales: readonly string[]; format: Format }) {
   const totals = sumUp(history.slots)
-  const change = totals.before === null || totals.before === 0 ? null : totals.kwh / totals.before - 1
   return (
     <dl className="sums">
       <div>
-        <dt>Moved</dt>
+        <dt>Energy</dt>
         <dd data-testid="energy-total">{format.number(totals.kwh, 'kWh')} kWh</dd>
       </div>
-      {change !== null && (
+      {totals.change !== null && (
         <div>
-          <dt>Against {before}, up to here</dt>
-          <dd>{new Intl.NumberFormat([...locales], { style: 'percent', signDisplay: 'exceptZero' }).format(change)}</dd>
+          <dt title="Hours, days or months that are over and known of both">Against {before}</dt>
+          <dd>{new Intl.NumberFormat([...locales], { style: 'percent', signDisplay: 'exceptZero' }).format(totals.change).replace('-', '−')}</dd>
         </div>
       )}
       {history.cost !== null && (
         <div>
           <dt>Cost</dt>
           <dd data-testid="energy-cost">
-            {new Intl.NumberFormat([...locales], { style: 'currency', currency: history.cost.currency }).format(history.cost.amount)}
+            {format.money(history.cost.amount, history.cost.currency)}
           </dd>
         </div>
       )}

@@ -1,0 +1,139 @@
+"""The table of requests to replay dead letters."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from psycopg.rows import dict_row
+
+from hl_platform.adapters.postgres.connection import connect
+from hl_platform.adapters.postgres.errors import translated
+from hl_platform.core.dead_letter_index import Selection
+from hl_platform.core.replay_requests import Judged, Replayed, ReplayRequest
+
+# Beyond this many that wait, somebody's program is at fault.
+MAX_OPEN = 20
+
+ASK = """
+-- ask_replay: a new request, unless too many wait
+insert into hl.replay_requests (requested_by, dry_run, stream, fingerprint, device_id, until_id, n_selected)
+select %(by)s, %(dry_run)s, %(stream)s, %(fingerprint)s, %(device_id)s, %(until_id)s, %(n_selected)s
+where (select count(*) from hl.replay_requests where state in ('asked', 'running')) < %(max_open)s
+returning *
+"""
+ONE = """
+-- replay_request: one request
+select * from hl.replay_requests where request_id = %(request_id)s
+"""
+NEWEST = """
+-- newest_replay_requests: the newest first
+select * from hl.replay_requests order by request_id desc limit %(limit)s
+"""
+OPEN = """
+-- open_replay_requests: what is still to be done, the oldest first
+select * from hl.replay_requests where state in ('asked', 'running') order by request_id
+"""
+BEGIN = """
+-- begin_replay: a run has taken it
+update hl.replay_requests set state = 'running', run_id = %(run_id)s
+where request_id = %(request_id)s and state in ('asked', 'running')
+"""
+PROGRESS = """
+-- replay_progress: how far the run is
+update hl.replay_requests set step = %(step)s, n_done = %(n_done)s, n_total = %(n_total)s
+where request_id = %(request_id)s and state = 'running'
+"""
+END = """
+-- end_replay: what became of it
+update hl.replay_requests
+set state = case when %(problem)s::text is null then 'done' else 'failed' end, ended_at = now(),
+    judged = %(judged)s::jsonb, replayed = %(replayed)s::jsonb, problem = %(problem)s
+where request_id = %(request_id)s and state in ('asked', 'running')
+"""
+
+
+class ReplayRequests:
+    """Requests in the database, on a connection for each call: they are rare.
+
+    Args:
+        url: of the database; that of a reader suffices for looking.
+        application_name: shown in pg_stat_activity.
+
+    Raises from every method:
+        TransientError: the database is away.
+
+    Guarantee: for any thread. What has ended is never changed.
+    """
+
+    def __init__(self, url: str, application_name: str) -> None:
+        self._url = url
+        self._name = application_name
+
+    def ask(self, selection: Selection, n_selected: int, by: str, *, dry_run: bool) -> ReplayRequest | None:
+        """Keeps a new request; None if too many wait already.
+
+        Args:
+            selection: with `until_id`; its stream, fingerprint and device count.
+            n_selected: how many entries that are.
+            by: who wants it.
+            dry_run: whether only to say what would succeed.
+        """
+        values = {
+            "by": by,
+            "dry_run": dry_run,
+            "stream": selection.stream,
+            "fingerprint": selection.fingerprint,
+            "device_id": selection.device_id,
+            "until_id": selection.until_id,
+            "n_selected": n_selected,
+            "max_open": MAX_OPEN,
+        }
+        return next(iter(self._requests(ASK, values)), None)
+
+    def find(self, request_id: int) -> ReplayRequest | None:
+        """One request; None if there is none of this number."""
+        return next(iter(self._requests(ONE, {"request_id": request_id})), None)
+
+    def newest(self, limit: int) -> Sequence[ReplayRequest]:
+        """The newest requests first."""
+        return self._requests(NEWEST, {"limit": limit})
+
+    def open(self) -> Sequence[ReplayRequest]:
+        """What is still to be done, the oldest first."""
+        return self._requests(OPEN, {})
+
+    def begin(self, request_id: int, run_id: str) -> None:
+        """A run has taken it."""
+        self._execute(BEGIN, {"request_id": request_id, "run_id": run_id})
+
+    def note_progress(self, request_id: int, step: str, n_done: int, n_total: int) -> None:
+        """How far the run is."""
+        self._execute(
+            PROGRESS, {"request_id": request_id, "step": step, "n_done": n_done, "n_total": n_total}
+        )
+
+    def end(
+        self,
+        request_id: int,
+        *,
+        judged: Judged | None = None,
+        replayed: Replayed | None = None,
+        problem: str | None = None,
+    ) -> None:
+        """What became of it; with a problem it has failed."""
+        values = {
+            "request_id": request_id,
+            "judged": None if judged is None else msgspec.json.encode(judged).decode(),
+            "replayed": None if replayed is None else msgspec.json.encode(replayed).decode(),
+            "problem": problem,
+        }
+        self._execute(END, values)
+
+    def _requests(self, query: str, values: Mapping[str, Any]) -> Sequence[ReplayRequest]:
+        with connect(self._url, application_name=self._name) as conn, translated():
+            rows = conn.cursor(row_factory=dict_row).execute(query.encode(), values).fetchall()
+        return [msgspec.convert(row, ReplayRequest) for row in rows]
+
+    def _execute(self, query: str, values: Mapping[str, Any]) -> None:
+        with connect(self._url, application_name=self._name) as conn, translated():
+            conn.execute(query.encode(), values)
