@@ -92,7 +92,7 @@ def introduce(address: tuple[str, int], client_id: str) -> socket.socket:
         client_id,
         keep_alive_s=0,
         session_expiry_s=3_600,
-        receive_maximum=2_000,
+        receive_maximum=10_000,
         username=None,
         password=None,
     )

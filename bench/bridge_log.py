@@ -57,7 +57,7 @@ class Log:
                 value = record.value()
                 assert isinstance(value, bytes)
                 n += 1
-                device = (record.key() or b"").decode() or _device_of(value)
+                device = (record.key() or b"").decode()
                 seq = _decoder.decode(value).seq
                 assert seq == seen.get(device, 0), f"{device}: {seq} after {seen.get(device, 0) - 1}"
                 seen[device] = seq + 1
@@ -117,8 +117,3 @@ class Log:
                 "allow.auto.create.topics": False,
             }
         )
-
-
-def _device_of(value: bytes) -> str:
-    # mq-bridge adds nothing: its records name no device.
-    return str(msgspec.json.decode(value).get("device_id", ""))

@@ -6,7 +6,6 @@ input does; hl's bridge then says what its accounts are.
 
 import json
 import os
-import resource
 import socket
 import sys
 import threading
@@ -25,16 +24,18 @@ class Progress:
     def __init__(self) -> None:
         self.n = 0
         self._process = psutil.Process()
+        # Not getrusage's: that begins with the size of the parent, before the program was loaded.
+        self._peak = 0
 
     def tell(self, **more: Any) -> None:  # noqa: ANN401
         """One line for the parent."""
         times = self._process.cpu_times()
-        peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        self._peak = max(self._peak, self._process.memory_info().rss)
         line = {
             "n": self.n,
             "at": time.time(),
             "cpu_s": times.user + times.system,
-            "peak_mb": peak_kb / 1024,
+            "peak_mb": self._peak / 1e6,
             **more,
         }
         sys.stdout.write(json.dumps(line) + "\n")
@@ -148,7 +149,7 @@ def run_paho(mqtt_port: int, _kafka: str, client_id: str, _topic: str) -> None:
     client.on_message = received
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.SessionExpiryInterval = 3_600
-    properties.ReceiveMaximum = 2_000
+    properties.ReceiveMaximum = 10_000
     client.connect("127.0.0.1", mqtt_port, clean_start=False, properties=properties)
     client.loop_start()
     progress.tell_on()
@@ -168,8 +169,8 @@ def run_mq_bridge(mqtt_port: int, kafka: str, client_id: str, topic: str) -> Non
                     "client_id": client_id,
                     "clean_session": False,
                     "session_expiry_interval": 3_600,
-                    "max_inflight": 2_000,
-                    "queue_capacity": 2_000,
+                    "max_inflight": 10_000,
+                    "queue_capacity": 10_000,
                     "qos": 1,
                 }
             },

@@ -16,6 +16,8 @@ MAX_DEPTH = 32
 MAX_DOUBLE_DIGITS = 308
 BEYOND_DOUBLE = re.compile(rb"\d{%d}" % (MAX_DOUBLE_DIGITS + 1))
 
+BACKSLASH, BRACKET = b"\\["
+
 _decoder = msgspec.json.Decoder()
 
 
@@ -32,10 +34,10 @@ def parse_object(payload: bytes) -> dict[str, Any]:
         raise PoisonRecordError("not_json", str(exc)) from exc
     if type(raw) is not dict:
         raise PoisonRecordError("not_json", f"a {type(raw).__name__}, not an object")
-    # Cheap tests on bytes spare nearly every payload the walk.
+    # Cheap tests on bytes spare nearly every payload the walk; the cheapest is for a single byte.
     if (
-        b"\\u0000" in payload
-        or payload.count(b"[") + payload.count(b"{") > MAX_DEPTH
+        (BACKSLASH in payload and b"\\u0000" in payload)
+        or payload.count(b"{") + (payload.count(b"[") if BRACKET in payload else 0) > MAX_DEPTH
         or (len(payload) > MAX_DOUBLE_DIGITS and BEYOND_DOUBLE.search(payload))
     ):
         _check_storable(raw)

@@ -62,7 +62,7 @@ class MqttSettings(Section, frozen=True):
     receive_maximum: Annotated[
         int,
         Meta(ge=1, le=65535, description="Unacknowledged messages the broker may send ahead."),
-    ] = 2_000
+    ] = 10_000
     max_queued_bytes: Annotated[
         PositiveInt,
         Meta(

@@ -35,10 +35,11 @@ RETRY_S = 1.0
 STALLED_AFTER_S = 1.0
 # One sync takes what waits, up to so many bytes.
 FRAME_BYTES = 4 * 1024 * 1024
-# How long a turn may wait for a message while reports are due, in seconds; doubled at each turn without one.
-SHORTEST_TURN_S = 0.001
-LONGEST_TURN_S = 0.05
-MAX_IDLE_TURNS = 6
+# How long a turn may wait for a message while reports are due, in seconds: the broker may wait for what they allow.
+SHORT_TURN_S = 0.002
+# The same once so many turns were in vain: an outage. What comes then is in no hurry.
+LONG_TURN_S = 0.05
+MAX_IDLE_TURNS = 100
 # At QoS 1 the receive maximum bounds what waits for the spool; at QoS 0, while it drains, this does.
 MAX_PENDING = 100_000
 
@@ -122,8 +123,7 @@ class Outlet:
         """How long it can do without `work`, in seconds."""
         if self._direct and not self._sent:
             return LOOK_EVERY_S
-        # Reports come soon after each other or, in an outage, not at all.
-        return min(float(SHORTEST_TURN_S * 2**self._idle_turns), LONGEST_TURN_S)
+        return SHORT_TURN_S if self._idle_turns < MAX_IDLE_TURNS else LONG_TURN_S
 
     def submit(self, records: Sequence[tuple[Outgoing, Token | None]]) -> None:
         """Takes records that fit into Kafka (`check_size`).

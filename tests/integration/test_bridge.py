@@ -2,6 +2,7 @@ import threading
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from hl_platform.core.errors import ConfigError
 from hl_platform.stack.kafka import EmbeddedKafka
@@ -103,12 +104,15 @@ def test_two_bridges_share_the_load_and_each_reading_goes_through_one(home: Home
 
 def test_reading_is_not_acknowledged_while_kafka_is_away(home_of_its_own: Home, own_kafka: EmbeddedKafka):
     home = home_of_its_own
-    with home.running("bridge"):
+    with capture_logs() as logs, home.running("bridge"):
         home.publish((home.topic("meter1"), reading()))
         eventually(lambda: home.account("bridge")["forwarded"] == 1)
         own_kafka.kill()
         home.publish((home.topic("meter1"), reading()))
         eventually(lambda: home.account("bridge")["in_flight"] == 1)
+    # What the producer dropped at its end was refused by nobody.
+    assert [entry for entry in logs if entry["event"] == "kafka_refused_record"] == []
+    assert [entry["n_left_to_mqtt"] for entry in logs if entry["event"] == "bridge_stopped"] == [1]
     # The bridge has stopped without Kafka's word; the broker must still have the reading.
     own_kafka.start()
     own_kafka.wait_ready()
