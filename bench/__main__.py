@@ -6,7 +6,21 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from bench import aggregates, api, asgi, bridge, delay, feed, footprint, garbage, kills, latest, load, sink
+from bench import (
+    aggregates,
+    api,
+    asgi,
+    bridge,
+    delay,
+    feed,
+    footprint,
+    garbage,
+    kills,
+    latest,
+    load,
+    resume,
+    sink,
+)
 from bench.report import print_comparisons
 from bench.stack import RunningStack, console
 from hl_platform.core.errors import ConfigError, HlError
@@ -20,6 +34,7 @@ PARTS: dict[str, ModuleType] = {
     "bridge": bridge,
     "aggregates": aggregates,
     "feed": feed,
+    "resume": resume,
     "asgi": asgi,
     "api": api,
     "latest": latest,
