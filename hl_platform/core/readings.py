@@ -37,6 +37,8 @@ LIVE_WITHIN = timedelta(seconds=10)
 ADDED_BY_BRIDGE = ("device_id", "received_at", "source")
 # In the headers of a record that a person imported: the name of the file.
 IMPORT_OF = "hl.import"
+# Another program may write any time into a record; near the end of what a datetime can hold, reckoning fails.
+END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 # Sources that are remembered; a publisher that makes up ever new topics must not fill the memory.
 MAX_ORIGINS = 10_000
 MAX_KEPT_TOPIC_CHARS = 256
@@ -70,9 +72,8 @@ class _Origin(NamedTuple):
 
 
 class _Moment(NamedTuple):
-    # Of the time when a bridge received some readings: the latest time it believes, and the time as JSON.
+    # When a bridge received some readings, also as JSON.
     received_at: datetime
-    latest: datetime
     encoded: msgspec.Raw
 
 
@@ -143,7 +144,7 @@ class ReadingDecoder:
             moment = self._moment = self._moment_of(received_at)
         origin = self._origins.get(source) or self._new_origin(source)
         device_id = self._device_id_of(raw, origin, source)
-        self._convert(raw, received_at, moment.latest)
+        self._convert(raw, received_at)
         return device_id, self._enrich(raw, device_id, moment.encoded, origin.encoded)
 
     def encode_import(self, payload: bytes, device_id: str, now: datetime, *, overwrite: bool) -> bytes:
@@ -161,7 +162,7 @@ class ReadingDecoder:
         raw = self._parse_limited(payload)
         if _check_device_id(device_id) == PROBE_DEVICE:
             raise PoisonRecordError("invalid", f"{PROBE_DEVICE} is no device: `hl check` sends its readings")
-        timestamp: datetime = self._convert(raw, now, now + self._max_ahead).timestamp  # type: ignore[attr-defined]
+        timestamp: datetime = self._convert(raw, now).timestamp  # type: ignore[attr-defined]
         received_at = now if overwrite else timestamp - self._max_ahead
         return self._enrich(raw, device_id, received_at, OF_AN_IMPORT)
 
@@ -188,7 +189,7 @@ class ReadingDecoder:
             return None
         device_id, timestamp, values, received_at, bridge = own
         _check_device_id(device_id)
-        self._check_time(timestamp, received_at, received_at + self._max_ahead)
+        self._check_time(timestamp, received_at)
         return Reading(device_id, timestamp, values, None, received_at), bridge
 
     def decode_attributed(self, value: bytes, key: str | None, kafka_time: datetime) -> tuple[Reading, str]:
@@ -200,7 +201,7 @@ class ReadingDecoder:
         raw = parse_object(value)
         device_id = _check_device_id(raw.get("device_id", key))
         received_at = _received_at(raw, kafka_time)
-        shaped = self._convert(raw, received_at, received_at + self._max_ahead)
+        shaped = self._convert(raw, received_at)
         values = tuple([getattr(shaped, name) for name in self._names])
         timestamp: datetime = shaped.timestamp  # type: ignore[attr-defined]
         reading = Reading(device_id, timestamp, values, self._extra_of(raw), received_at)
@@ -221,7 +222,7 @@ class ReadingDecoder:
         return _encoder.encode(raw)
 
     def _moment_of(self, received_at: datetime) -> _Moment:
-        return _Moment(received_at, received_at + self._max_ahead, msgspec.Raw(_encoder.encode(received_at)))
+        return _Moment(received_at, msgspec.Raw(_encoder.encode(received_at)))
 
     def _new_origin(self, source: Source) -> _Origin:
         device_id: str | None = None
@@ -251,17 +252,21 @@ class ReadingDecoder:
             )
         return parse_object(payload)
 
-    def _convert(self, raw: dict[str, Any], received_at: datetime, latest: datetime) -> msgspec.Struct:
+    def _convert(self, raw: dict[str, Any], received_at: datetime) -> msgspec.Struct:
         try:
             shaped = msgspec.convert(raw, self._shape)
         except msgspec.ValidationError as exc:
             raise PoisonRecordError("invalid", str(exc)) from exc
         timestamp: datetime = shaped.timestamp  # type: ignore[attr-defined]
-        self._check_time(timestamp, received_at, latest)
+        self._check_time(timestamp, received_at)
         return shaped
 
-    def _check_time(self, timestamp: datetime, received_at: datetime, latest: datetime) -> None:
-        if timestamp > latest:
+    def _check_time(self, timestamp: datetime, received_at: datetime) -> None:
+        if received_at >= END_OF_TIME:
+            raise PoisonRecordError(
+                "invalid", f"received_at {received_at.isoformat()} is no time of a bridge's"
+            )
+        if timestamp - received_at > self._max_ahead:
             ahead_s = (timestamp - received_at).total_seconds()
             raise PoisonRecordError("clock_ahead", f"{timestamp.isoformat()} is {ahead_s:.0f} s ahead")
         if timestamp < self._floor:

@@ -439,3 +439,14 @@ def test_any_bytes_are_a_reading_that_can_be_stored_or_a_dead_letter(
 def test_any_record_of_another_program_is_a_reading_or_a_dead_letter(value: bytes, key: str | None) -> None:
     with contextlib.suppress(PoisonRecordError):
         assert storable_by_postgresql(ENERGY.decode_record(value, key, NOW).values)
+
+
+@pytest.mark.parametrize("bridge", ["bridge", 5])
+@pytest.mark.parametrize(
+    "received_at", ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00+05:00"]
+)
+def test_a_received_at_at_the_end_of_time_is_poison(received_at: str, bridge: object):
+    source = {"mqtt_topic": "homelab/energy/meter1", "qos": 1, "retained": False, "bridge": bridge}
+    record = EXAMPLE | {"device_id": "meter1", "received_at": received_at, "source": source}
+    with pytest.raises(PoisonRecordError):
+        ENERGY.decode_record(json.dumps(record).encode(), "meter1", NOW)

@@ -317,23 +317,27 @@ export interface EnergyData {
   /**
    * Energy since the meter was new or reset (kWh)
    */
-  total_energy_kwh: number | null
+  total_energy_kwh?: number | null
   /**
    * Power drawn; negative when fed in (kW)
    */
-  power_kw: number | null
+  power_kw?: number | null
   /**
    * Voltage between line and neutral (V)
    */
-  voltage: number | null
+  voltage?: number | null
   /**
    * Current (A)
    */
-  current: number | null
+  current?: number | null
 }
 export interface EnergyLatestAnswer {
   stream: string
   readings: EnergyNewest[]
+  /**
+   * Give it as `after` for the next page; null after the last
+   */
+  next: string | null
 }
 export interface EnergyNewest {
   device_id: string
@@ -360,6 +364,10 @@ export interface EnergyNewest {
 export interface EnergyRawAnswer {
   stream: string
   readings: EnergyReading[]
+  /**
+   * Give it as `after` for the next page; null after the last
+   */
+  next: string | null
 }
 export interface EnergyReading {
   device_id: string
@@ -586,31 +594,35 @@ export interface HeatpumpData {
   /**
    * heating, cooling, hot_water, defrost or off
    */
-  mode: string | null
+  mode?: string | null
   /**
    * Temperature the controller aims for (°C)
    */
-  target_temp: number | null
+  target_temp?: number | null
   /**
    * Temperature it measures (°C)
    */
-  actual_temp: number | null
+  actual_temp?: number | null
   /**
    * Whether the compressor runs
    */
-  compressor_running: boolean | null
+  compressor_running?: boolean | null
   /**
    * Electrical power drawn (kW)
    */
-  power_consumption_kw: number | null
+  power_consumption_kw?: number | null
   /**
    * Heat delivered, where the pump measures it (kW)
    */
-  heat_output_kw: number | null
+  heat_output_kw?: number | null
 }
 export interface HeatpumpLatestAnswer {
   stream: string
   readings: HeatpumpNewest[]
+  /**
+   * Give it as `after` for the next page; null after the last
+   */
+  next: string | null
 }
 export interface HeatpumpNewest {
   device_id: string
@@ -637,6 +649,10 @@ export interface HeatpumpNewest {
 export interface HeatpumpRawAnswer {
   stream: string
   readings: HeatpumpReading[]
+  /**
+   * Give it as `after` for the next page; null after the last
+   */
+  next: string | null
 }
 export interface HeatpumpReading {
   device_id: string
@@ -867,19 +883,23 @@ export interface TemperatureData {
   /**
    * Where the sensor hangs
    */
-  room: string | null
+  room?: string | null
   /**
    * Air temperature (°C)
    */
-  temperature: number | null
+  temperature?: number | null
   /**
    * Relative humidity (%)
    */
-  humidity: number | null
+  humidity?: number | null
 }
 export interface TemperatureLatestAnswer {
   stream: string
   readings: TemperatureNewest[]
+  /**
+   * Give it as `after` for the next page; null after the last
+   */
+  next: string | null
 }
 export interface TemperatureNewest {
   device_id: string
@@ -906,6 +926,10 @@ export interface TemperatureNewest {
 export interface TemperatureRawAnswer {
   stream: string
   readings: TemperatureReading[]
+  /**
+   * Give it as `after` for the next page; null after the last
+   */
+  next: string | null
 }
 export interface TemperatureReading {
   device_id: string
