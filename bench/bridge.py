@@ -213,7 +213,9 @@ def pace(site: Site, seed: int) -> tuple[float, float, float]:
         publisher = Publisher(site.address)
         # The first ones find connections being made.
         publisher.publish(plan.take(50), PACED_RATE)
-        time.sleep(1)
+        until = time.monotonic() + PATIENCE_S
+        while len(delays) < plan.n and time.monotonic() < until:
+            time.sleep(0.1)
         delays.clear()
         publisher.publish(plan.take(round(PACED_RATE * PACED_S)), PACED_RATE)
         time.sleep(1)
