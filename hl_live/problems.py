@@ -91,6 +91,9 @@ PROBLEMS: Mapping[int, ResponseSpec] = {
 }
 # Of routes that answer in several formats.
 NOT_ACCEPTABLE: Mapping[int, ResponseSpec] = {406: _documented("`Accept` names no format that there is")}
+# Of routes that name one thing, and of routes that take a body.
+NOT_FOUND: Mapping[int, ResponseSpec] = {404: _documented("There is nothing of this number")}
+NOT_JSON: Mapping[int, ResponseSpec] = {415: _documented("The body is not sent as JSON")}
 
 
 class BadParameterError(HlError):

@@ -5,6 +5,7 @@ to the database for that is to add a row to `hl.replay_requests`.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -12,14 +13,14 @@ import structlog
 from litestar import Request, Response, get, post
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
-from litestar.openapi.spec import Schema
+from litestar.openapi.spec import Parameter, Schema
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta
 
 from hl_live.auth.access import grant_of
 from hl_live.params import DEVICE_ALLOWED, Param, operation_of, parse_device_id, read_params
-from hl_live.problems import PROBLEMS, BadParameterError, ForbiddenError, TooManyError
+from hl_live.problems import NOT_FOUND, NOT_JSON, PROBLEMS, BadParameterError, ForbiddenError, TooManyError
 from hl_live.service import LiveService
 from hl_live.threads import in_thread
 from hl_platform.adapters.postgres.dead_letters import DeadLetterIndex
@@ -34,6 +35,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 PATH = "/api/v1/dead-letters/replays"
+ASK_PATH = "/api/v1/dead-letters/replay"
 MAX_KINDS = 100
 MAX_LISTED = 20
 # Beyond what PostgreSQL's bigint holds there is no id.
@@ -48,6 +50,17 @@ DEVICE = Param(
     parse_device_id,
     DEVICE_ALLOWED,
 )
+
+
+@dataclass
+class OneOperation(operation_of(())):  # type: ignore[misc] # made at run time
+    """How OpenAPI shows the way to one request."""
+
+    def __post_init__(self) -> None:
+        """With the number in the path."""
+        super().__post_init__()
+        number = Schema(type=OpenAPIType.INTEGER, minimum=1)
+        self.parameters = [Parameter(name="request_id", param_in="path", required=True, schema=number)]
 
 
 class ReplayAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,7 +93,7 @@ class ReplaysAnswer(msgspec.Struct, frozen=True):
 
 
 def replay_routes(live: LiveService) -> list[HTTPRouteHandler]:
-    """`/api/v1/dead-letters/kinds` and `/api/v1/dead-letters/replays`."""
+    """`/api/v1/dead-letters/kinds`, `/replay` and `/replays`."""
     url = require_address(live.settings.database.url, "database", "url")
     read_url = live.settings.database.read_url or url
     reads = ReplayRequests(read_url, "hl-live-replays")
@@ -112,12 +125,12 @@ def _kinds_route(read_url: str) -> HTTPRouteHandler:
 
 def _ask_route(live: LiveService, writes: ReplayRequests, read_url: str) -> HTTPRouteHandler:
     @post(
-        PATH,
+        ASK_PATH,
         tags=["dead letters"],
         status_code=202,
         summary="Ask for a replay, or for what would succeed",
         operation_class=operation_of(()),
-        responses=PROBLEMS,
+        responses={**PROBLEMS, **NOT_JSON},
         opt={"access": REPLAY},
     )
     async def ask(request: Request[Any, Any, Any], data: JSONBody[ReplayAsked]) -> Response[ReplayRequest]:
@@ -159,8 +172,8 @@ def _one_route(reads: ReplayRequests) -> HTTPRouteHandler:
         PATH + "/{request_id:int}",
         tags=["dead letters"],
         summary="What became of a request to replay",
-        operation_class=operation_of(()),
-        responses=PROBLEMS,
+        operation_class=OneOperation,
+        responses={**PROBLEMS, **NOT_FOUND},
         opt={"access": READ_PIPELINE},
     )
     async def one(request: Request[Any, Any, Any], request_id: FromPath[int]) -> ReplayRequest:

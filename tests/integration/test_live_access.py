@@ -141,7 +141,7 @@ def test_every_documented_route_answers_401_without_a_token(live: LiveProcess) -
 def test_replays_are_for_who_has_their_scope_and_is_not_limited_to_devices(live: LiveProcess) -> None:
     def ask(*scopes: str, devices: tuple[str, ...] = ()) -> int:
         token = create(live, f"asker{len(scopes)}{len(devices)}{scopes[0][:4]}", *scopes, devices=devices)
-        path, body = "/api/v1/dead-letters/replays", {"everything": True}
+        path, body = "/api/v1/dead-letters/replay", {"everything": True}
         return call(live, path, token, method="POST", json=body).status_code
 
     assert ask("read:*", "read:pipeline") == 403

@@ -78,7 +78,7 @@ def test_pages_follow_each_other_without_gap_or_overlap(live: LiveProcess) -> No
 
 
 def ask(live: LiveProcess, body: object, **headers: str) -> httpx.Response:
-    url = f"http://127.0.0.1:{live.port}/api/v1/dead-letters/replays"
+    url = f"http://127.0.0.1:{live.port}/api/v1/dead-letters/replay"
     return httpx.post(url, json=body, headers=headers)
 
 
@@ -146,7 +146,7 @@ def test_a_request_that_says_nothing_or_nonsense_is_refused(live: LiveProcess, b
 )
 def test_a_page_of_another_site_cannot_ask(live: LiveProcess, headers: dict[str, str], status: int) -> None:
     before = n_asked(live)
-    url = f"http://127.0.0.1:{live.port}/api/v1/dead-letters/replays"
+    url = f"http://127.0.0.1:{live.port}/api/v1/dead-letters/replay"
     sent = {"Content-Type": "application/json", **headers}
     answer = httpx.post(url, content=b'{"everything": true}', headers=sent)
     assert answer.status_code == status

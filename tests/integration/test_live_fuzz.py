@@ -32,7 +32,7 @@ def live(postgres: EmbeddedPostgres, kafka: EmbeddedKafka, tmp_path: Path) -> It
         live.make_models()
         live.make_topics()
         live.store("meter1", *((AT + timedelta(minutes=n), 100.0 + n / 10, 1.5) for n in range(90)))
-        live.token = create(live, "everything", "read:*")
+        live.token = create(live, "everything", "read:*", "replay:dead-letters")
         live.start_reading()
         live.produce("meter1", [110.0])
         yield live

@@ -20,7 +20,7 @@ export async function readLetters(): Promise<Letters> {
 }
 
 export function askReplay(asked: ReplayAsked): Promise<ReplayRequest> {
-  return postJson(`${PATH}/replays`, asked)
+  return postJson(`${PATH}/replay`, asked)
 }
 
 /** The same request once more, for good: what came in since the dry run is not meant. */
