@@ -6,6 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Further arguments of the command behind a target: make test ARGS="-k bridge".
 ARGS ?=
+STAGE ?=
 
 .PHONY: help up test test-slow check chaos bench bench-aggregates bench-feed docs lock page env env-dev
 
@@ -33,8 +34,9 @@ chaos: env-dev ## Run the fault matrix on servers of its own: make chaos ARGS="-
 	@$(BIN)/python -m hl_platform.stack.install mosquitto
 	@exec $(BIN)/python -m tests.faults.chaos $(ARGS)
 
-bench: env-dev ## Measure the running stack: make bench ARGS=delay
-	@exec $(BIN)/python -m bench $(ARGS)
+bench: env-dev ## Measure beside others, and the running stack; one part: STAGE=bridge ARGS="--n 50000"
+	@$(BIN)/python -m hl_platform.stack.install mosquitto
+	@exec $(BIN)/python -m bench $(STAGE) $(ARGS)
 
 bench-aggregates: env-dev ## Measure the aggregates on a PostgreSQL of their own: ARGS="--sets home --scale 0.1"
 	@exec $(BIN)/python -m bench aggregates $(ARGS)

@@ -1,11 +1,29 @@
-"""`python -m bench [PART]`; without one, delay, footprint and load on the running stack."""
+"""`python -m bench [PART]`; without one, each stage beside its peers, then one table; and the stack, if one runs."""
 
 import argparse
+import json
 import sys
+from pathlib import Path
 from types import ModuleType
 
-from bench import aggregates, api, asgi, bridge, delay, feed, footprint, garbage, kills, latest, load, sink
-from hl_platform.core.errors import HlError
+from bench import (
+    aggregates,
+    api,
+    asgi,
+    bridge,
+    delay,
+    feed,
+    footprint,
+    garbage,
+    kills,
+    latest,
+    load,
+    resume,
+    sink,
+)
+from bench.report import print_comparisons
+from bench.stack import RunningStack, console
+from hl_platform.core.errors import ConfigError, HlError
 
 PARTS: dict[str, ModuleType] = {
     "delay": delay,
@@ -16,17 +34,21 @@ PARTS: dict[str, ModuleType] = {
     "bridge": bridge,
     "aggregates": aggregates,
     "feed": feed,
+    "resume": resume,
     "asgi": asgi,
     "api": api,
     "latest": latest,
     "sink": sink,
 }
-# What `make bench` runs; the load comes last, so that the others see the stack at its normal rate.
+# What `make bench` runs on servers of its own, and writes as JSON.
+COMPARING = ("bridge", "sink", "feed")
+# And on the running stack; the load comes last, so that the others see it at its normal rate.
 ON_THE_STACK = ("delay", "footprint", "load")
+RESULTS = Path("bench/results")
 
 
 def main() -> int:
-    """Runs what was asked for; 1 when any part failed, 2 when no stack was found."""
+    """Runs what was asked for; 1 when any part failed, 2 when it needs a stack and none was found."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parts = parser.add_subparsers(dest="part", metavar="part")
     for name, module in PARTS.items():
@@ -36,16 +58,37 @@ def main() -> int:
     try:
         if arguments.part:
             return int(PARTS[arguments.part].main(arguments))
-        return max(int(PARTS[name].main(_defaults(PARTS[name]))) for name in ON_THE_STACK)
+        return max(_compare(), _measure_stack())
     except HlError as exc:
         sys.stderr.write(f"{exc}\n")
         return 2
 
 
-def _defaults(module: ModuleType) -> argparse.Namespace:
+def _compare() -> int:
+    RESULTS.mkdir(exist_ok=True)
+    code, comparisons = 0, []
+    for name in COMPARING:
+        path = RESULTS / f"{name}.json"
+        code = max(code, int(PARTS[name].main(_defaults(PARTS[name], "--json", str(path)))))
+        comparisons += json.loads(path.read_text(encoding="utf-8"))["comparisons"]
+    print_comparisons(console(), comparisons)
+    console().print(f"All figures, the machine and the versions are in {RESULTS}.")
+    return code
+
+
+def _measure_stack() -> int:
+    try:
+        RunningStack()
+    except ConfigError:
+        console().print("No hl runs here: delay, footprint and load were left out. `hl up` starts one.")
+        return 0
+    return max(int(PARTS[name].main(_defaults(PARTS[name]))) for name in ON_THE_STACK)
+
+
+def _defaults(module: ModuleType, *given: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     module.add_arguments(parser)
-    return parser.parse_args([])
+    return parser.parse_args(given)
 
 
 if __name__ == "__main__":

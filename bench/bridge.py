@@ -8,7 +8,6 @@ of hl's bridge Kafka must hold exactly what was published, every device's readin
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,8 +22,10 @@ import confluent_kafka
 import psutil
 from rich.table import Table
 
+from bench import mq_bridge
 from bench.bridge_load import Plan, Publisher, make_session
 from bench.bridge_log import Log
+from bench.report import compare, machine, write_json
 from bench.stack import console, percentiles
 from hl_platform.core.settings import MqttSettings, load_settings
 from hl_platform.stack.kafka import EmbeddedKafka
@@ -53,14 +54,13 @@ class Site:
 
     Args:
         directory: for everything.
-        python: interpreter of an environment with mq-bridge.
     """
 
-    def __init__(self, stack: ExitStack, directory: Path, python: str | None) -> None:
+    def __init__(self, stack: ExitStack, directory: Path) -> None:
         directory.chmod(0o711)
         layout = plan_layout(load_settings({}))._replace(data_dir=directory / "data")
         make_directories(layout)
-        self.directory, self._python = directory, python
+        self.directory = directory
         self.mosquitto = EmbeddedMosquitto(layout, MqttSettings(port=free_port(), max_queued_bytes=2**32))
         self.kafka = EmbeddedKafka(layout, free_port())
         for server in (self.mosquitto, self.kafka):
@@ -75,8 +75,7 @@ class Site:
         """A peer at work."""
         spool = self.directory / topic
         spool.mkdir()
-        python = self._python if kind == "mq-bridge" else None
-        command = [python or sys.executable, "-m", "bench.bridge_peers", kind]
+        command = [sys.executable, "-m", "bench.bridge_peers", kind]
         command += [str(self.mosquitto.port), self.kafka.bootstrap_servers, client_id, topic]
         process = subprocess.Popen(
             command,
@@ -214,7 +213,9 @@ def pace(site: Site, seed: int) -> tuple[float, float, float]:
         publisher = Publisher(site.address)
         # The first ones find connections being made.
         publisher.publish(plan.take(50), PACED_RATE)
-        time.sleep(1)
+        until = time.monotonic() + PATIENCE_S
+        while len(delays) < plan.n and time.monotonic() < until:
+            time.sleep(0.1)
         delays.clear()
         publisher.publish(plan.take(round(PACED_RATE * PACED_S)), PACED_RATE)
         time.sleep(1)
@@ -231,9 +232,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeat", type=int, default=3, help="runs of each peer, in turns")
     parser.add_argument("--peers", type=lambda text: text.split(","), default=list(PEERS))
     parser.add_argument("--sustain", type=float, default=60.0, help="seconds beside a publisher; 0 for none")
-    parser.add_argument(
-        "--mq-bridge", metavar="PYTHON", help="interpreter with mq-bridge and psutil installed"
-    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="file for the figures")
 
@@ -241,14 +239,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Measures and prints."""
     out = console()
-    peers = [kind for kind in arguments.peers if kind != "mq-bridge" or arguments.mq_bridge]
+    peers, where = arguments.peers, machine()
     runs: dict[str, list[Run]] = {kind: [] for kind in peers}
     sustained, paced = None, None
     with ExitStack() as stack:
         directory = stack.enter_context(
             tempfile.TemporaryDirectory(prefix="hl-bench-", ignore_cleanup_errors=True)
         )
-        site = Site(stack, Path(directory), arguments.mq_bridge)
+        site = Site(stack, Path(directory))
         for number in range(arguments.repeat):
             for kind in peers:
                 run = measure(
@@ -261,8 +259,6 @@ def main(arguments: argparse.Namespace) -> int:
         if "hl" in peers:
             paced = pace(site, arguments.seed)
     out.print(make_table(arguments, runs))
-    if "mq-bridge" in arguments.peers and not arguments.mq_bridge:
-        out.print("mq-bridge was left out: give --mq-bridge the Python of an environment that has it.")
     if sustained is not None:
         run, n = sustained
         out.print(
@@ -276,7 +272,7 @@ def main(arguments: argparse.Namespace) -> int:
         )
     out.print("Kafka holds exactly the readings that were published, in order per device; accounts balance.")
     if arguments.json:
-        arguments.json.write_text(json.dumps(to_json(arguments, runs, sustained, paced), indent=1))
+        write_json(arguments.json, {"machine": where, **to_json(arguments, runs, sustained, paced)})
     return 0
 
 
@@ -305,14 +301,14 @@ def to_json(
     sustained: tuple[Run, int] | None,
     paced: tuple[float, float, float] | None,
 ) -> dict[str, Any]:
-    """Everything, with where it was measured."""
+    """Everything that was measured."""
     return {
-        "machine": {
-            "cpus": psutil.cpu_count(),
-            "memory": psutil.virtual_memory().total,
-            "os": platform.platform(),
-        },
-        "versions": {"python": platform.python_version(), "librdkafka": confluent_kafka.libversion()[0]},
+        "versions": {"mq-bridge": mq_bridge.version(), "librdkafka": confluent_kafka.libversion()[0]},
+        "comparisons": compare(
+            "MQTT → Kafka",
+            "readings/s",
+            {kind: [run.readings_per_s for run in of] for kind, of in runs.items()},
+        ),
         "seed": arguments.seed,
         "n": arguments.n,
         "runs": {kind: [run._asdict() for run in of] for kind, of in runs.items()},

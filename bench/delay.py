@@ -53,7 +53,8 @@ class Delays:
 def devices_of(stack: RunningStack, stream: str) -> list[str]:
     """The devices that a stream knows."""
     url = f"http://{stack.live_address}/api/v1/{stream}/latest"
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    request = urllib.request.Request(url, headers=stack.live_headers)
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - our own service
         return [reading["device_id"] for reading in json.load(answer)["readings"]]
 
 
@@ -61,7 +62,8 @@ async def watch_frames(stack: RunningStack, stream: str, delays: Delays, seconds
     """Counts the frames of one stream."""
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
-    async with connect_websocket(f"ws://{stack.live_address}/ws/{stream}", compression=None) as socket:
+    url = f"ws://{stack.live_address}/ws/{stream}"
+    async with connect_websocket(url, compression=None, additional_headers=stack.live_headers) as socket:
         while (left := until - loop.time()) > 0:
             try:
                 text = await asyncio.wait_for(socket.recv(), left)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
@@ -22,6 +23,7 @@ import uvloop
 from rich.table import Table
 
 from bench.asgi import HOST, START_TIMEOUT_S, Counter, memory_mb
+from bench.report import compare, machine, write_json
 from bench.stack import console, percentiles
 from hl_platform.stack.net import free_port
 
@@ -152,6 +154,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clients", default="10,100,500", help="numbers of clients, with commas between")
     parser.add_argument("--rates", default="10,100", help="readings per second, with commas between")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -170,14 +173,19 @@ def main(arguments: argparse.Namespace) -> int:
     )
     for head in heads:
         table.add_column(head, justify="left" if head == "server" else "right")
+    where, comparisons = machine(), []
     for n_clients in (int(text) for text in arguments.clients.split(",")):
         for rate in (float(text) for text in arguments.rates.split(",")):
-            load = Load(n_clients, rate, arguments.seconds)
+            load, delivered = Load(n_clients, rate, arguments.seconds), {}
             for server in SERVERS:
                 with serving(server) as (process, port):
                     cell = uvloop.run(measure(process, port, server, load))
                 table.add_row(str(n_clients), f"{rate:g}", server, *_figures(cell))
+                delivered["hl" if server == "hl" else "websockets.broadcast()"] = [cell.delivered_per_s]
+            comparisons += compare(f"feed, {n_clients} clients, {rate:g}/s", "frames/s", delivered)
     console().print(table)
+    if arguments.json:
+        write_json(arguments.json, {"machine": where, "comparisons": comparisons})
     return 0
 
 

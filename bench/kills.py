@@ -149,7 +149,9 @@ class Killer:
     def _works(self, name: str, killed_at: datetime) -> bool:
         if name == "live":
             try:
-                with urllib.request.urlopen(f"http://{self._stack.live_address}/health", timeout=1):
+                url = f"http://{self._stack.live_address}/health"
+                request = urllib.request.Request(url, headers=self._stack.live_headers)
+                with urllib.request.urlopen(request, timeout=1):  # noqa: S310 - our own service
                     return True
             except OSError:
                 return False

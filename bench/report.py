@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+from rich.console import Console
+from rich.table import Table
 
 from hl_platform import __version__
 
@@ -31,6 +33,44 @@ def spread(values: Iterable[float]) -> Spread:
     """Median, minimum and maximum."""
     ordered = sorted(values)
     return Spread(statistics.median(ordered), ordered[0], ordered[-1])
+
+
+def compare(stage: str, unit: str, found: Mapping[str, Iterable[float]]) -> list[dict[str, Any]]:
+    """The figure of hl beside that of each of the others, as ratios of the medians of one run.
+
+    Args:
+        stage: of the pipeline.
+        unit: of the values, of which more is better.
+        found: the repeats of each, by name; hl's is `hl`.
+    """
+    spreads = {name: spread(values) for name, values in found.items()}
+    if "hl" not in spreads:
+        return []
+    ours = spreads["hl"]
+    return [
+        {
+            "stage": stage,
+            "unit": unit,
+            "hl": ours._asdict(),
+            "beside": name,
+            "theirs": theirs._asdict(),
+            "ratio": ours.median / theirs.median if theirs.median else None,
+        }
+        for name, theirs in spreads.items()
+        if name != "hl"
+    ]
+
+
+def print_comparisons(out: Console, comparisons: Iterable[Mapping[str, Any]]) -> None:
+    """One table of all stages."""
+    table = Table(title="hl beside others, median (least to most) of each; ratios of one run")
+    for head in ("stage", "hl", "beside", "theirs", "hl / theirs"):
+        table.add_column(head, justify="right" if head.startswith("hl") or head == "theirs" else "left")
+    for one in comparisons:
+        ratio = "" if one["ratio"] is None else f"{one['ratio']:.2f}"
+        ours, theirs = Spread(**one["hl"]), Spread(**one["theirs"])
+        table.add_row(one["stage"], f"{ours} {one['unit']}", one["beside"], str(theirs), ratio)
+    out.print(table)
 
 
 def machine() -> dict[str, Any]:

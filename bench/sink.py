@@ -25,7 +25,7 @@ from confluent_kafka import Producer
 from rich.table import Table
 
 from bench import mq_bridge
-from bench.report import machine, spread, write_json
+from bench.report import compare, machine, spread, write_json
 from bench.stack import console, own_kafka, own_postgres
 from dbt_like_sql.engine.deploy import deploy
 from dbt_like_sql.engine.project import load_project
@@ -302,6 +302,11 @@ def main(arguments: argparse.Namespace) -> int:
                 "machine": where,
                 "versions": versions,
                 "arguments": vars(arguments),
+                "comparisons": compare(
+                    "Kafka → rows",
+                    "rows/s",
+                    {name: [run.rows_per_s for run in runs] for name, runs in found.items()},
+                ),
                 "runs": {name: [run._asdict() for run in runs] for name, runs in found.items()},
             },
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 from rich.console import Console
 
+from hl_platform.adapters.feed_client import token_headers
 from hl_platform.adapters.postgres.connection import connect
 from hl_platform.core.errors import ConfigError
 from hl_platform.core.settings import Settings, load_settings
@@ -42,6 +43,11 @@ class RunningStack:
     def live_address(self) -> str:
         """Host and port of the live service."""
         return f"{self.settings.live.host}:{self.settings.live.port}"
+
+    @property
+    def live_headers(self) -> dict[str, str]:
+        """What every request to it carries."""
+        return token_headers(self.settings.live)
 
     def connect(self, *, read_only: bool = True) -> psycopg.Connection:
         """A connection as the reader, or as the owner."""

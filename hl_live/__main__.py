@@ -9,6 +9,7 @@ import structlog
 from hl_live.app import create_app
 from hl_live.server import serve
 from hl_platform.adapters.log_output import configure_logging
+from hl_platform.adapters.tracing import open_tracing
 from hl_platform.core.errors import ConfigError
 from hl_platform.core.settings import load_settings
 
@@ -23,12 +24,15 @@ def main() -> int:
         settings = load_settings(os.environ)
         configure_logging(settings.log)
         logging.getLogger().addHandler(_ToStructlog(level=logging.WARNING))
-        app = create_app(settings)
+        tracing = open_tracing(settings.tracing.endpoint, "live")
+        app = create_app(settings, tracing=tracing)
     except ConfigError as exc:
         sys.stderr.write(f"{exc}\n")
         return EXIT_CONFIG
     log.info("live_starting", host=settings.live.host, port=settings.live.port)
-    serve(app, settings.live)
+    serve(app, settings.live, tracing)
+    if tracing is not None:
+        tracing.close()
     log.info("live_stopped")
     return 0
 

@@ -24,17 +24,24 @@ from hl_live.routes.replays import replay_routes
 from hl_live.routes.system import system_routes
 from hl_live.routes.ticket import ticket_route
 from hl_live.service import LiveService
+from hl_platform.adapters.tracing import Tracing
 from hl_platform.core.settings import Settings
 from hl_platform.streams import load_streams
 
 
-def create_app(settings: Settings, page_folder: Path = DIST, parts: PartCache | None = None) -> Litestar:
+def create_app(
+    settings: Settings,
+    page_folder: Path = DIST,
+    parts: PartCache | None = None,
+    tracing: Tracing | None = None,
+) -> Litestar:
     """The live service as an ASGI application; it begins its work at ASGI's start-up.
 
     Args:
         settings: with the addresses of Kafka and the database.
         page_folder: the built page.
         parts: where parts of answers are kept; one of the usual size unless given.
+        tracing: where spans of readings go that carry a trace.
 
     Raises:
         ConfigError: an address is missing or a declaration is wrong, or others could reach the service
@@ -43,7 +50,7 @@ def create_app(settings: Settings, page_folder: Path = DIST, parts: PartCache | 
     check_configured(settings)
     gate = Gate(settings)
     parts = PartCache() if parts is None else parts
-    live = LiveService(settings, load_streams(settings.streams_dir), parts)
+    live = LiveService(settings, load_streams(settings.streams_dir), parts, tracing)
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:

@@ -8,20 +8,25 @@ from contextlib import contextmanager
 import uvicorn
 import uvloop
 from litestar import Litestar
+from litestar.types import ASGIApp
 
+from hl_live.access_log import AccessLog
 from hl_live.guard import listed
+from hl_live.request_traces import RequestTraces
 from hl_live.routes.feed import MAX_INPUT_BYTES
 from hl_live.write_guard import guarded_protocols
+from hl_platform.adapters.tracing import Tracing
 from hl_platform.core.settings import LiveSettings
 
 # What is left of two seconds when the service itself needs one to stop.
 GRACE_S = 0.6
 
 
-def serve(app: Litestar, live: LiveSettings) -> None:
+def serve(app: Litestar, live: LiveSettings, tracing: Tracing | None = None) -> None:
     """Serves until SIGINT or SIGTERM, then ends within two seconds, clients or not."""
+    traced: ASGIApp = app if tracing is None else RequestTraces(app, tracing)
     config = uvicorn.Config(
-        app,
+        AccessLog(traced, live.access_log),
         host=live.host,
         port=live.port,
         lifespan="on",
@@ -33,6 +38,7 @@ def serve(app: Litestar, live: LiveSettings) -> None:
         # Frames are small and the machine is the same; compressing each costs more than it saves.
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=GRACE_S,  # type: ignore[arg-type] # handed to asyncio, which takes fractions
+        # Ours is hl_live/access_log.py.
         access_log=False,
         log_config=None,
         forwarded_allow_ips=listed(live.trusted_proxies) or "127.0.0.1,::1",

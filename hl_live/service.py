@@ -21,11 +21,13 @@ from hl_live.kafka_past import KafkaPast
 from hl_live.metric_families import FeedFacts
 from hl_live.metrics import Metrics
 from hl_live.pipeline import PipelineReader
+from hl_live.presence import PresenceReader
 from hl_live.threads import in_thread
 from hl_platform.adapters.archive_reader import ArchiveReader
 from hl_platform.adapters.directories import archive_directory
 from hl_platform.adapters.kafka.feed_reader import FeedReader, FeedRecord
 from hl_platform.adapters.postgres.readings import ReadingQueries
+from hl_platform.adapters.tracing import Tracing
 from hl_platform.core.access import EVERYTHING, Grant
 from hl_platform.core.accounts import StageStats
 from hl_platform.core.backoff import Backoff
@@ -50,12 +52,19 @@ class LiveService:
         settings: where Kafka and the database are.
         streams: what is served.
         parts: where parts of answers are kept.
+        tracing: where spans of readings go that carry a trace.
 
     Guarantee: comes up and stays up while Kafka or the database are away, and goes on by itself when they
     are back.
     """
 
-    def __init__(self, settings: Settings, streams: Mapping[str, Stream], parts: PartCache) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        streams: Mapping[str, Stream],
+        parts: PartCache,
+        tracing: Tracing | None = None,
+    ) -> None:
         url = require_address(settings.database.url, "database", "url")
         self.settings = settings
         self.streams = streams
@@ -66,9 +75,13 @@ class LiveService:
         self.history = History(self.queries, archive)
         self._suffix = f"-{settings.live.instance}" if settings.live.instance else ""
         groups = {stream.kafka_topic: stream.feed_group + self._suffix for stream in streams.values()}
-        self.reader = FeedReader(settings.kafka, groups, f"hl-live{self._suffix}", self._on_records)
+        self._tracing = tracing
+        self.reader = FeedReader(
+            settings.kafka, groups, f"hl-live{self._suffix}", self._on_records, traced=tracing is not None
+        )
         read_url = settings.database.read_url or url
         self.pipeline = PipelineReader(read_url, groups, self.reader.state)
+        self.presence = PresenceReader(read_url)
         self.metrics = Metrics(
             read_url,
             load_project(streams, settings.models_dir),
@@ -161,13 +174,17 @@ class LiveService:
 
     def _on_records(self, records: list[FeedRecord]) -> None:
         """In the reader's thread."""
+        begun_ns = time.time_ns()
         spans = decode_records(self._decoders, records, self.stats)
+        traced = [record for record in records if record.traceparent is not None]
         while not self._slots.acquire(timeout=0.5):
             if self._stopping.is_set():
                 return
         try:
             assert self._loop is not None  # noqa: S101 - start() sets it before the reader runs
             self._loop.call_soon_threadsafe(self._receive, spans)
+            if traced:
+                self._loop.call_soon_threadsafe(self._trace, traced, begun_ns)
         except RuntimeError:
             # The loop has been closed: the process is ending.
             self._slots.release()
@@ -181,6 +198,17 @@ class LiveService:
             forwarded[span.stream] += len(span.frames)
         for stream, n_frames in forwarded.items():
             self.stats.count(stream, forwarded=n_frames)
+
+    def _trace(self, records: list[FeedRecord], begun_ns: int) -> None:
+        """In the event loop, behind the publishing."""
+        for record in records:
+            if self._tracing is not None and record.traceparent is not None:
+                about: dict[str, str | int] = {
+                    "hl.stream": self._names[record.kafka_topic],
+                    "messaging.destination.partition.id": str(record.kafka_partition),
+                    "messaging.kafka.offset": record.offset,
+                }
+                self._tracing.record("feed.publish", record.traceparent, begun_ns, about)
 
     async def _tell_positions(self) -> None:
         while True:

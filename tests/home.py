@@ -241,6 +241,7 @@ class Home:
             name=f"{stream.name}_{self.prefix}",
             mqtt_filter=f"{self.prefix}/{stream.name}/#",
             kafka_topic=f"{self.prefix}.{stream.name}",
+            presence_filter=f"{self.prefix}/{stream.name}/+/availability",
         )
 
 

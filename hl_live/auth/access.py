@@ -94,13 +94,14 @@ class Access:
         except UnauthorizedError:
             self._count(scope, network_of(address))
             raise
+        # Before it is judged, so that the log says whose a refused request was.
+        scope["auth"] = grant
         self._count(scope, grant.key or network_of(address))
         pairs = check_grant(grant, opt, scope["path_params"], pairs)
         if ticket is not None or grant.device_ids is not None:
             scope["query_string"] = write_query(pairs)
         if takes_ticket and self._gate.asks:
             self._gate.connections.check(address)
-        scope["auth"] = grant
         return grant
 
     def _count(self, scope: Scope, client: str) -> None:

@@ -82,6 +82,9 @@ class Session:
         self._limits = limits
         self._clock = clock
         self._grant = grant
+        # Messages that its client has been sent.
+        self.n_sent = 0
+        self._n_missed_before = 0
         self._answers: deque[str] = deque()
         self._subscriptions: dict[str, Subscription] = {}
         self._resumes: dict[str, tuple[Resume, asyncio.Task[None]]] = {}
@@ -98,6 +101,11 @@ class Session:
     def n_missed(self) -> int:
         """How many readings this client was too slow for, in the subscriptions that it has now."""
         return sum(one.n_missed for one in self._subscriptions.values())
+
+    @property
+    def n_missed_ever(self) -> int:
+        """How many readings this client was too slow for, in all subscriptions that it had."""
+        return self._n_missed_before + self.n_missed
 
     async def room(self) -> None:
         """Waits until the client has read enough to be listened to again."""
@@ -162,6 +170,7 @@ class Session:
 
     def settle(self, sent: list[Outgoing], unsent: list[Outgoing]) -> None:
         """Notes what became of what was taken."""
+        self.n_sent += len(sent)
         self._fanout.settle([one.frame for one in sent if one.frame is not None], sent=True)
         self._fanout.settle([one.frame for one in unsent if one.frame is not None], sent=False)
 
@@ -211,6 +220,7 @@ class Session:
         subscription = self._subscriptions.pop(name, None)
         if subscription is not None:
             self._fanout.n_missed += subscription.n_missed
+            self._n_missed_before += subscription.n_missed
             self._fanout.leave(subscription)
 
     def _unsubscribe(self, request: Unsubscribe) -> None:

@@ -12,6 +12,9 @@ from hl_live.auth.access import ANY, grant_of
 from hl_live.params import operation_of, read_params
 from hl_live.problems import PROBLEMS
 from hl_live.service import LiveService
+from hl_platform.adapters.postgres.presence import Presence
+from hl_platform.core.readings import Reading
+from hl_platform.core.streams import Stream
 
 
 class DeviceView(msgspec.Struct, frozen=True):
@@ -22,6 +25,13 @@ class DeviceView(msgspec.Struct, frozen=True):
     last_seen: Annotated[datetime, Meta(description="The newest reading's own time")]
     age_s: Annotated[float, Meta(description="Seconds since `last_seen`")]
     silent: Annotated[bool, Meta(description="For longer than the stream's `max_gap_s`")]
+    online: Annotated[
+        bool | None,
+        Meta(
+            description="As the device's status topic says, also by its last will; null where it tells nothing"
+        ),
+    ]
+    online_since: Annotated[datetime | None, Meta(description="When it said so first")]
 
 
 class DevicesAnswer(msgspec.Struct, frozen=True):
@@ -44,15 +54,27 @@ def devices_route(live: LiveService) -> HTTPRouteHandler:
     async def devices(request: Request[Any, Any, Any]) -> DevicesAnswer:
         read_params(request.query_params.dict(), ())
         grant, now = grant_of(request), datetime.now(UTC)
+        present = await live.presence.read()
         found = []
         for name, stream in live.streams.items():
             if not grant.may_read(name):
                 continue
             covered = grant.devices(name)
-            for reading in await live.latest(stream, None if covered is None else sorted(covered)):
-                age_s = (now - reading.timestamp).total_seconds()
-                silent = age_s > stream.max_gap_s
-                found.append(DeviceView(name, reading.device_id, reading.timestamp, round(age_s, 3), silent))
+            readings = await live.latest(stream, None if covered is None else sorted(covered))
+            found += [_view(stream, one, present.get((name, one.device_id)), now) for one in readings]
         return DevicesAnswer(found)
 
     return devices
+
+
+def _view(stream: Stream, reading: Reading, presence: Presence | None, now: datetime) -> DeviceView:
+    age_s = (now - reading.timestamp).total_seconds()
+    return DeviceView(
+        stream=stream.name,
+        device_id=reading.device_id,
+        last_seen=reading.timestamp,
+        age_s=round(age_s, 3),
+        silent=age_s > stream.max_gap_s,
+        online=presence.online if presence else None,
+        online_since=presence.since if presence else None,
+    )

@@ -15,6 +15,7 @@ from litestar.openapi.spec.enums import OpenAPIType
 from litestar.response import Stream as StreamResponse
 from litestar.types import Receive, Scope, Send
 
+from hl_live.access_log import note_session
 from hl_live.auth.access import FEED, grant_of
 from hl_live.feed.messages import MAX_HZ, Subscribe
 from hl_live.feed.session import BadRequestError, Session
@@ -159,6 +160,7 @@ def feed_events_route(live: LiveService) -> HTTPRouteHandler:
                 raise ForbiddenError(stream_scope(exc.message.stream or ""), exc.message.detail) from exc
             name = {"unknown_stream": "stream"}.get(exc.message.code, "fields")
             raise BadParameterError(name, exc.message.detail, "what is declared") from exc
+        note_session(request.scope, session)
         positions = {name: dict(offsets) for name, offsets in (wish.positions or {}).items()}
         return EventResponse(
             _events(session, positions),
@@ -197,13 +199,14 @@ async def _events(session: Session, positions: Positions) -> AsyncGenerator[byte
         taken = await session.next(BEAT_S)
         if not taken:
             yield b": nothing new\n\n"
-        n_sent = 0
+            continue
+        is_sent = False
         try:
-            for outgoing in taken:
-                yield _event(outgoing, positions)
-                n_sent += 1
+            # Written together, as those of a WebSocket are.
+            yield b"".join(_event(outgoing, positions) for outgoing in taken)
+            is_sent = True
         finally:
-            session.settle(taken[:n_sent], taken[n_sent:])
+            session.settle(*((taken, []) if is_sent else ([], taken)))
 
 
 def _event(outgoing: Outgoing, positions: Positions) -> bytes:

@@ -5,15 +5,17 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
-from hl_platform.core.errors import ConfigError, TransientError
+from hl_platform.core.errors import ConfigError, HlError, TransientError
 from hl_platform.core.settings import LiveSettings
 
 # Frames that wait here; beyond it the feed's own queue keeps them, and then tells of a gap.
 MAX_WAITING = 64
 CLOSE_S = 1.0
+REFUSED = (401, 403)
+FOR_GOOD = ("unknown_stream", "bad_parameter", "forbidden")
 
 
 class FeedConnection:
@@ -53,7 +55,7 @@ def open_feed(
 
     Raises:
         TransientError: the service does not answer, or takes no more clients.
-        ConfigError: it does not know the stream.
+        ConfigError: it does not know the stream, or asks for a token, or for another one.
     """
     url = f"ws://{live_address(live)}/api/v1/feed"
     try:
@@ -65,7 +67,10 @@ def open_feed(
             compression=None,
             max_queue=MAX_WAITING,
             proxy=None,
+            additional_headers=token_headers(live),
         ).__enter__()
+    except InvalidStatus as exc:
+        raise _refusal(live, exc.response.status_code) from exc
     except (OSError, WebSocketException) as exc:
         raise TransientError(f"no live service answers at {live_address(live)} ({exc})") from exc
     try:
@@ -74,6 +79,11 @@ def open_feed(
         yield FeedConnection(socket)
     finally:
         socket.close()
+
+
+def token_headers(live: LiveSettings) -> dict[str, str]:
+    """What shows the live service the token of the settings; nothing where there is none."""
+    return {} if live.token is None else {"Authorization": f"Bearer {live.token}"}
 
 
 def live_address(live: LiveSettings) -> str:
@@ -101,5 +111,15 @@ def _first_frame(live: LiveSettings, socket: ClientConnection, timeout_s: float)
 def _check_first(live: LiveSettings, frame: dict[str, Any]) -> None:
     if frame["type"] == "subscribed":
         return
-    kind = ConfigError if frame.get("code") in ("unknown_stream", "bad_parameter") else TransientError
+    kind = ConfigError if frame.get("code") in FOR_GOOD else TransientError
     raise kind(f"the live service at {live_address(live)} refuses: {frame.get('detail', frame)}")
+
+
+def _refusal(live: LiveSettings, status: int) -> HlError:
+    where = f"the live service at {live_address(live)}"
+    if status not in REFUSED:
+        return TransientError(f"{where} answers with status {status}")
+    asked = "refuses the token of HL_LIVE__TOKEN" if live.token is not None else "asks for a token"
+    return ConfigError(
+        f"{where} {asked}. Make one with `hl token create --name commands --scope read:*` and set HL_LIVE__TOKEN."
+    )

@@ -77,7 +77,7 @@ def parse_value(doc: SettingDoc, text: str) -> Any:  # noqa: ANN401 - whatever t
 
 def is_secret(doc: SettingDoc) -> bool:
     """Whether the value may hold a password and must never be shown."""
-    return "password" in doc.path[-1] or doc.path[-1].endswith("url")
+    return "password" in doc.path[-1] or doc.path[-1].endswith(("url", "token"))
 
 
 def _parse_datetime(text: str) -> datetime:

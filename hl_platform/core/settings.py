@@ -289,6 +289,19 @@ class LiveSettings(Section, frozen=True):
             "further away is a gap."
         ),
     ] = 100_000
+    token: Annotated[
+        str | None,
+        Meta(
+            description="What `hl check`, `hl tail feed` and the measurements show a service that asks for a token."
+        ),
+    ] = None
+    access_log: Annotated[
+        Literal["off", "notable", "all"],
+        Meta(
+            description="Which requests have a line in the log: `notable` are failures, those that take a second or "
+            "longer, and clients of the feed that missed readings, at most 60 a minute."
+        ),
+    ] = "notable"
     max_clients_per_address: Annotated[
         PositiveInt,
         Meta(description="Feed connections of one address at a time, where clients need a token."),
@@ -374,6 +387,18 @@ class LogSettings(Section, frozen=True):
     ] = "auto"
 
 
+class TracingSettings(Section, frozen=True):
+    """Traces of single readings and requests, for OpenTelemetry."""
+
+    endpoint: Annotated[
+        str | None,
+        Meta(
+            description="Address of an OTLP collector, by HTTP, such as http://127.0.0.1:4318; needs "
+            "`pip install 'hl-platform[otel]'`. Unset: no traces."
+        ),
+    ] = None
+
+
 class Settings(Section, frozen=True):
     """All settings. Build with `load_settings`, once per process, and hand it down."""
 
@@ -421,6 +446,7 @@ class Settings(Section, frozen=True):
     auth: AuthSettings = msgspec.field(default_factory=AuthSettings)
     simulator: SimulatorSettings = msgspec.field(default_factory=SimulatorSettings)
     log: LogSettings = msgspec.field(default_factory=LogSettings)
+    tracing: TracingSettings = msgspec.field(default_factory=TracingSettings)
 
 
 def load_settings(env: Mapping[str, str]) -> Settings:

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from hl_platform.core.errors import ConfigError
+from hl_platform.core.presence import PresenceFilter
 
 FieldType = Literal["float", "integer", "smallint", "text", "boolean"]
 FieldKind = Literal["gauge", "counter", "state", "label"]
@@ -87,6 +88,8 @@ class Stream(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             the last level of the MQTT topic does.
         retained: what becomes of messages that the broker keeps: `ignore` them, take the `latest` with a new
             subscription, or `ingest` them at every connection.
+        presence_filter: topics on which devices, or their last wills, say `online` or `offline`; the level `+` is the
+            device. What comes there is never a reading.
         max_gap_s: how long a value holds when no further reading comes; what is longer is a gap, in seconds.
         owner: who answers for it, shown in Dagster as `team:<owner>`.
     """
@@ -101,6 +104,7 @@ class Stream(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     table: Identifier
     device_id_field: str | None = None
     retained: RetainedPolicy = "latest"
+    presence_filter: PresenceFilter | None = None
     max_gap_s: Annotated[float, Meta(gt=0, le=86_400)] = 3_600.0
     fields: tuple[Field, ...]
 

@@ -12,7 +12,7 @@ An outage anywhere ends the attempt and is none of the three tries: the caller w
 
 import random
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -211,12 +211,14 @@ class BatchWriter:
     def _measure(self, stored: Sequence[tuple[Item, Reading]]) -> None:
         now = self._now()
         # A replay was late by the time it took to mend its cause, an import by however old it is.
-        delays_s = [
-            (now - reading.timestamp).total_seconds()
-            for item, reading in stored
-            if reading.is_live and item.record.is_of_device
-        ]
-        self._stats.delays("device_to_row", [1000 * delay_s for delay_s in delays_s])
+        live = [reading for item, reading in stored if reading.is_live and item.record.is_of_device]
+        # The bridge wrote down when it got each; it need not read timestamps itself.
+        self._stats.delays("device_to_mqtt", [_ms(one.received_at - one.timestamp) for one in live])
+        self._stats.delays("device_to_row", [_ms(now - one.timestamp) for one in live])
+
+
+def _ms(delay: timedelta) -> float:
+    return 1000 * delay.total_seconds()
 
 
 def _failure_of(item: Item) -> Failure:

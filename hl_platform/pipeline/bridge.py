@@ -19,6 +19,7 @@ import structlog
 
 from hl_platform.adapters.kafka.producer import SURELY_FITS_BYTES, check_size
 from hl_platform.adapters.mqtt.packets import MqttMessage
+from hl_platform.adapters.mqtt.properties import trace_of
 from hl_platform.adapters.mqtt.session import MqttSession, Token
 from hl_platform.core.accounts import StageStats
 from hl_platform.core.coverage import DEAD_LETTERED, FORWARDED, Covered, Place
@@ -174,17 +175,20 @@ class Bridge:
             return None
         try:
             device_id, value = decoder.encode_record(message.payload, received_at, source)
+            # Nearly no message has any.
+            headers = trace_of(message.properties) if message.properties else None
             if len(value) > SURELY_FITS_BYTES:
-                check_size(device_id, value)
+                check_size(device_id, value, headers)
         except PoisonRecordError as fault:
             return self._reject(stream, message, fault, received_at)
-        return Outgoing(stream.name, False, stream.kafka_topic, device_id, value)  # noqa: FBT003
+        return Outgoing(stream.name, False, stream.kafka_topic, device_id, value, headers)  # noqa: FBT003
 
     def _new_way(self, message: MqttMessage) -> Way | None:
         stream = self._router.stream_of(message.mqtt_topic)
         if stream is None:
-            # Cannot come through our filters; a broker that sends it all the same must not stop us.
-            log.error("message_of_no_stream", mqtt_topic=message.mqtt_topic)
+            if not self._router.is_status(message.mqtt_topic):
+                # Cannot come through our filters; a broker that sends it all the same must not stop us.
+                log.error("message_of_no_stream", mqtt_topic=message.mqtt_topic)
             return None
         key = (message.mqtt_topic, message.qos, message.retained)
         way = Way(stream, self._decoders[stream.name], Source(*key, self._service))

@@ -20,6 +20,7 @@ from hl_platform.adapters.postgres.dead_letter_store import CONSUMER_GROUP, Dead
 from hl_platform.adapters.postgres.lease_keeper import LeaseKeeper
 from hl_platform.adapters.postgres.leases import Holder, retire_service
 from hl_platform.adapters.postgres.sink_store import SinkStore
+from hl_platform.adapters.tracing import Tracing, open_tracing
 from hl_platform.core.accounts import Account, StageStats
 from hl_platform.core.errors import FencedError, HlError, TransientError
 from hl_platform.core.settings import Settings, require_address
@@ -28,6 +29,7 @@ from hl_platform.pipeline.bridge import Bridge
 from hl_platform.pipeline.dead_letter_index import DeadLetterIndexer
 from hl_platform.pipeline.make_bridge import make_bridge, make_session
 from hl_platform.pipeline.mqtt_queue import MqttQueueAlarm
+from hl_platform.pipeline.presence import PresenceKeeper
 from hl_platform.pipeline.recount import Recount
 from hl_platform.pipeline.services import Service, plan_bridge_names
 from hl_platform.pipeline.sink import StreamSink
@@ -83,7 +85,8 @@ def run_service(settings: Settings, service: Service, run_id: str, stop: threadi
     session = make_session(SocketSession, settings, service)
     watch = _make_sibling_watch(settings, service, tenure.stats)
     alarm = MqttQueueAlarm(settings.mqtt, service.name, tenure.stats)
-    return tenure.work(stop, lambda finished: [tenure.make_bridge(session, finished), alarm, watch])
+    presence = PresenceKeeper(settings, service.name, service.streams)
+    return tenure.work(stop, lambda finished: [tenure.make_bridge(session, finished), alarm, presence, watch])
 
 
 class _Tenure:
@@ -148,8 +151,11 @@ class _Tenure:
         settings, service, stats = self._settings, self._service, self.stats
         _await(partial(ensure_topics, settings.kafka, service.streams), finished, math.inf)
         producer = KafkaProducer(settings.kafka, f"hl-{service.name}")
+        tracing = open_tracing(settings.tracing.endpoint, service.name)
         sinks = [
-            _make_sink(settings, service, stream, producer, stats, lease_epoch=self.keeper.epoch)
+            _make_sink(
+                settings, service, stream, producer, stats, tracing=tracing, lease_epoch=self.keeper.epoch
+            )
             for stream in service.streams
         ]
         return [*sinks, _make_indexer(settings, service, stats)]
@@ -213,6 +219,7 @@ def _make_sink(
     producer: KafkaProducer,
     stats: StageStats,
     *,
+    tracing: Tracing | None,
     lease_epoch: int,
 ) -> StreamSink:
     url = require_address(settings.database.url, "database", "url")
@@ -233,6 +240,7 @@ def _make_sink(
         rules=settings.reading,
         stats=stats,
         now=_now,
+        tracing=tracing,
     )
 
 

@@ -27,6 +27,7 @@ import structlog
 from hl_platform.adapters.kafka.consumer import GroupConsumer, Record
 from hl_platform.adapters.kafka.producer import KafkaProducer
 from hl_platform.adapters.postgres.sink_store import SinkStore
+from hl_platform.adapters.tracing import Tracing
 from hl_platform.core.accounts import StageStats
 from hl_platform.core.backoff import Backoff
 from hl_platform.core.errors import FencedError, InvariantError, PoisonRecordError, TransientError
@@ -70,6 +71,7 @@ class StreamSink:
         rules: ReadingSettings,
         stats: StageStats,
         now: Callable[[], datetime],
+        tracing: Tracing | None = None,
     ) -> None:
         self._stream = stream
         self._consumer = consumer
@@ -78,6 +80,7 @@ class StreamSink:
         self._decoder = ReadingDecoder(stream, rules)
         self._stats = stats
         self._now = now
+        self._tracing = tracing
         self._positions = Positions(stream, consumer, store, stats)
         self._outage = Outage(stream.name, stats, now)
         self._breaker = Breaker(sink.breaker_share)
@@ -165,8 +168,17 @@ class StreamSink:
             if unwritten:
                 written.extend(self._writer.write(unwritten, self._positions.claims))
 
+        start_ns = time.time_ns()
         self._persist(write)
+        if self._tracing is not None:
+            self._trace(self._tracing, written, start_ns)
         return written
+
+    def _trace(self, tracing: Tracing, items: Sequence[Item], start_ns: int) -> None:
+        traced = [item.record.traceparent for item in items if item.record.traceparent is not None]
+        if traced:
+            about: dict[str, str | int] = {"hl.stream": self._stream.name, "hl.n_records": len(items)}
+            tracing.record_batch("sink.write", traced, start_ns, about)
 
     def _watch(self, items: Sequence[Item]) -> None:
         # Replays were rejected before, a file or a probe is a person's: they say nothing about what devices send.

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from hl_platform.adapters.log_output import configure_logging
+from hl_platform.adapters.mqtt.announcer import announced
 from hl_platform.adapters.mqtt.publisher import MqttPublisher
 from hl_platform.core.errors import ConfigError
 from hl_platform.core.settings import load_settings
@@ -78,11 +79,12 @@ def simulate(seed: int | None, **given: object) -> None:
     try:
         settings = load_settings(command_environment())
         configure_logging(settings.log)
-        with stop_on_signals() as stop:
+        seed = settings.simulator.seed if seed is None else seed
+        with stop_on_signals() as stop, announced(settings.mqtt, _status_topics(options, seed)):
             publisher = MqttPublisher(settings.mqtt, "simulator", stop)
             publisher.start()
             try:
-                _publish(options, settings.simulator.seed if seed is None else seed, publisher, stop)
+                _publish(options, seed, publisher, stop)
             finally:
                 publisher.close()
     except ConfigError as exc:
@@ -90,6 +92,13 @@ def simulate(seed: int | None, **given: object) -> None:
         sys.exit(2)
     if publisher.unacknowledged or publisher.rejected:
         sys.exit(1)
+
+
+def _status_topics(options: Options, seed: int) -> list[str]:
+    """Of the home that lives now: a load is no device, and a history is over."""
+    if (options.rate, options.devices, options.start) != (None, None, None):
+        return []
+    return [device.status_topic for device in home_devices(seed) if device.stream in options.streams]
 
 
 def _publish(options: Options, seed: int, publisher: MqttPublisher, stop: threading.Event) -> None:

@@ -48,6 +48,11 @@ class Device(NamedTuple):
         """Where it publishes."""
         return f"homelab/{self.stream}/{self.device_id}"
 
+    @property
+    def status_topic(self) -> str:
+        """Where it says that it is there."""
+        return f"{self.mqtt_topic}/availability"
+
 
 def home_devices(seed: int) -> list[Device]:
     """The home: two meters each second, a heat pump every 30 s, five rooms every 5 minutes."""

@@ -114,6 +114,13 @@ class LiveProcess:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=PATIENCE_S)
 
+    def kill(self) -> None:
+        """Ends the service at once."""
+        assert self.process is not None
+        self._stopped = True
+        self.process.kill()
+        self.process.wait()
+
     def restart(self) -> Self:
         """Starts the service again after a stop, and waits until it reads."""
         self._stopped = False

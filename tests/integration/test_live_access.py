@@ -64,6 +64,7 @@ def live(
             HL_LIVE__ALLOWED_ORIGINS="https://dash.example",
             HL_LIVE__MAX_CLIENTS_PER_ADDRESS="3",
             HL_LOG__LEVEL="debug",
+            HL_LIVE__ACCESS_LOG="all",
         )
         migrate(database.url, database.read_url, live.streams.values())
         live.make_models()
@@ -368,6 +369,49 @@ def test_a_subscription_gets_no_stream_and_no_device_that_its_grant_does_not_cov
     assert {frame["device_id"] for frame in seen} == {"meter1"}
 
 
+def a_wish(chance: random.Random) -> dict[str, Any]:
+    """A subscription to some streams, devices and fields, most of which the token may not see."""
+
+    def some(names: tuple[str, ...]) -> list[str]:
+        return chance.sample(names, chance.randint(1, len(names)))
+
+    wish: dict[str, Any] = {"streams": some((*STREAMS, "gas")), "mode": chance.choice(["all", "latest"])}
+    if chance.random() < 0.7:
+        wish["device_id"] = some((*DEVICES, "meter1/", "METER1", ""))
+    if chance.random() < 0.5:
+        wish["fields"] = some(("power_kw", "total_energy_kwh", "temperature", "device_id"))
+    if chance.random() < 0.5:
+        wish["positions"] = {name: dict.fromkeys("012", 0) for name in some(STREAMS)}
+    if chance.random() < 0.2:
+        wish["snapshot"] = False
+    return wish
+
+
+def test_no_subscription_ever_delivers_a_foreign_reading(live: LiveProcess) -> None:
+    """Any streams, devices, fields and positions, one after the other on one connection, while all devices report."""
+    token, chance = create(live, "fuzz", "read:energy", devices=("meter1",)), random.Random(1)
+    frames: list[dict[str, Any]] = []
+    with feed_of(live, token) as client:
+        for number in range(150):
+            client.send(json.dumps({"type": "subscribe", **a_wish(chance)}))
+            if number % 10 == 0:
+                for device_id in DEVICES:
+                    live.produce(device_id, [float(number)])
+        client.send(json.dumps({"type": "subscribe", "streams": ["energy"], "snapshot": False}))
+        client.send(json.dumps({"type": "ping"}))
+        while not frames or frames[-1]["type"] != "pong":
+            frames.append(json.loads(client.recv(PATIENCE_S)))
+        live.produce("meter2", [998.0])
+        live.produce("meter1", [999.0])
+        while frames[-1].get("data", {}).get("total_energy_kwh") != 999.0:
+            frames.append(json.loads(client.recv(PATIENCE_S)))
+    data = [frame for frame in frames if frame["type"] == "data"]
+    assert {(frame["stream"], frame["device_id"]) for frame in data} == {("energy", "meter1")}
+    told = [frame for frame in frames if frame["type"] == "subscribed"]
+    assert {(frame["stream"], *frame["device_id"]) for frame in told} == {("energy", "meter1")}
+    assert {frame["code"] for frame in frames if frame["type"] == "error"} >= {"forbidden"}
+
+
 def events(live: LiveProcess, query: str, token: str | None = None) -> Any:  # noqa: ANN401
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     url = f"http://127.0.0.1:{live.port}/api/v1/feed/events?{query}"
@@ -573,3 +617,28 @@ def test_an_open_address_without_a_token_does_not_start(live: LiveProcess, datab
     command = [sys.executable, "-m", "hl_live"]
     ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, "hl token create" in ended.stderr) == (2, True)
+
+
+def lines_of(live: LiveProcess, token_name: str) -> list[dict[str, Any]]:
+    """What the access log says of a token's requests."""
+    lines = [json.loads(line) for line in live.log().splitlines() if line.startswith("{")]
+    return [line for line in lines if line.get("token") == token_name]
+
+
+def test_the_access_log_names_tokens_and_never_shows_them(live: LiveProcess) -> None:
+    token = create(live, "logged", "read:energy")
+    call(live, "/api/v1/energy/latest?device_id=meter1", token)
+    call(live, "/api/v1/heatpump/latest", token)
+    ticket = ticket_of(live, token)
+    with feed_of(live, token) as client:
+        ask(client, streams=["energy"])
+    lines = eventually(lambda: lines_of(live, "logged"), lambda found: len(found) == 5)
+    assert [(line["event"], line["path"], line.get("status")) for line in lines] == [
+        ("request", "/api/v1/energy/latest", 200),
+        ("request", "/api/v1/heatpump/latest", 403),
+        ("request", "/api/v1/ticket", 200),
+        ("feed_opened", "/api/v1/feed", None),
+        ("feed_closed", "/api/v1/feed", None),
+    ]
+    assert lines[-1]["n_messages"] >= 1
+    assert [secret for secret in (token, ticket, "meter1") if secret in json.dumps(lines)] == []

@@ -1,6 +1,7 @@
 """The WebSocket feed on a real Kafka."""
 
 import json
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -107,6 +108,57 @@ def test_a_slow_client_gets_a_gap_and_slows_nobody(make_live: MakeLive, kafka: E
     assert len(got) + n_missed == n_rounds * size
     assert n_missed > 0
     assert told == f"2 clients; {n_missed} readings left out for those that were too slow"
+
+
+def test_a_slow_reader_of_events_gets_a_gap_and_slows_nobody(
+    make_live: MakeLive, kafka: EmbeddedKafka
+) -> None:
+    live = make_live(kafka.bootstrap_servers, HL_LIVE__CLIENT_QUEUE_MESSAGES="300")
+    live.make_topics()
+    live.start_reading()
+    device, n_rounds, size = "m" * 120, 60, 200
+    with live.subscribe() as quick, _deaf_reader(live) as slow:
+        for number in range(n_rounds):
+            live.produce(device, range(number * size, (number + 1) * size))
+            seen, missed = counters(quick, until=(number + 1) * size - 1)
+            assert (len(seen), missed) == (size, 0)
+        got, n_missed = _events_until(slow, n_rounds * size - 1)
+    assert got == sorted(set(got))
+    assert len(got) + n_missed == n_rounds * size
+    assert n_missed > 0
+    # It has left in the middle of it all.
+    eventually(lambda: live.get("/health").json()["checks"]["feed"]["detail"].startswith("0 clients"))
+
+
+@contextmanager
+def _deaf_reader(live: LiveProcess) -> Iterator[socket.socket]:
+    """A reader of events that has begun, and reads nothing more until it is asked to."""
+    with socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        line.settimeout(PATIENCE_S)
+        line.connect(("127.0.0.1", live.port))
+        line.sendall(b"GET /api/v1/feed/events?stream=energy HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        told = b""
+        while b'"subscribed"' not in told:
+            told += line.recv(512)
+        yield line
+
+
+def _events_until(line: socket.socket, until: float) -> tuple[list[float], int]:
+    """Counters that were read, and how many readings were said to be missing."""
+    got, n_missed, text = list[float](), 0, b""
+    while not got or got[-1] != until:
+        more = line.recv(65_536)
+        assert more, "the service has ended the stream"
+        text += more
+        *whole, text = text.split(b"\n\n")
+        for event in whole:
+            found = re.search(rb"^data: (.*)$", event, re.MULTILINE)
+            message = json.loads(found[1]) if found else {"type": "none"}
+            if message["type"] == "data":
+                got.append(message["data"]["total_energy_kwh"])
+            n_missed += message.get("missed") or 0
+    return got, n_missed
 
 
 def test_a_client_that_stops_reading_altogether_is_disconnected(

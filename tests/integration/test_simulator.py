@@ -168,7 +168,7 @@ def finish(process: "subprocess.Popen[str]") -> tuple[int, list[int]]:
 def test_the_home_publishes_every_device_at_once_and_stops_when_asked(
     own_mosquitto: EmbeddedMosquitto,
 ) -> None:
-    with subscribed(own_mosquitto, "homelab/#") as subscriber:
+    with subscribed(own_mosquitto, "homelab/+/+") as subscriber:
         process = simulate(own_mosquitto)
         try:
             messages = subscriber.take(12)
@@ -201,7 +201,7 @@ def test_a_home_that_starts_before_anybody_listens_tells_every_device_later(
             assert watcher.drain(PATIENCE_S)
             assert watcher.unheard == 1
         # All of it: what tells the simulator that somebody listens is any device's acknowledgement.
-        with subscribed(own_mosquitto, "homelab/#") as subscriber:
+        with subscribed(own_mosquitto, "homelab/+/+") as subscriber:
             rooms = {f'"sensor_id":"{room}"'.encode() for room in ROOMS}
             subscriber.take_until(
                 lambda seen: all(any(room in payload for payload in seen) for room in rooms)
@@ -238,7 +238,7 @@ def test_a_history_is_the_same_bytes_every_time(own_mosquitto: EmbeddedMosquitto
     arguments = ("--start", "2026-01-03T16:00:00Z", "--duration", "600", "--seed", "3")
     histories = []
     for _ in range(2):
-        with subscribed(own_mosquitto, "homelab/#") as subscriber:
+        with subscribed(own_mosquitto, "homelab/+/+") as subscriber:
             process = simulate(own_mosquitto, *arguments)
             code, (sent, acknowledged, _) = finish(process)
             assert (code, sent) == (0, acknowledged)

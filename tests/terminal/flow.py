@@ -95,7 +95,11 @@ class Flow(LiveProcess):
 
     def hl_json(self, *arguments: str) -> dict[str, Any]:
         """What a command says to programs."""
-        document: dict[str, Any] = json.loads(self.hl(*arguments, "--json").stdout)
+        return self.hl_json_with(*arguments)
+
+    def hl_json_with(self, *arguments: str, **environment: str) -> dict[str, Any]:
+        """The same, with further settings."""
+        document: dict[str, Any] = json.loads(self.hl(*arguments, "--json", **environment).stdout)
         return document
 
     def start_hl(self, *arguments: str) -> subprocess.Popen[str]:

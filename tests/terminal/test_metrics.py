@@ -1,5 +1,6 @@
 """What a monitoring system scrapes of a running household."""
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.home import eventually
@@ -36,16 +37,17 @@ def test_one_scrape_has_the_accounts_of_every_stage(flow: Flow):
         eventually(lambda stage=stage: rise(stage), lambda n: n >= 1)
 
 
-def test_delays_of_live_readings_are_a_histogram_that_grows(flow: Flow):
+@pytest.mark.parametrize("measure", ["device_to_mqtt", "device_to_row"])
+def test_delays_of_live_readings_are_a_histogram_that_grows(flow: Flow, measure: str):
     def counted() -> float:
-        return value(scrape(flow), "hl_delay_seconds_count", measure="device_to_row") or 0
+        return value(scrape(flow), "hl_delay_seconds_count", measure=measure) or 0
 
     before = counted()
     flow.produce("meter1", [1.0, 2.0])
     eventually(counted, lambda n: n >= before + 2)
     samples = scrape(flow)
-    everything = value(samples, "hl_delay_seconds_bucket", measure="device_to_row", le="+Inf")
-    assert everything == value(samples, "hl_delay_seconds_count", measure="device_to_row")
+    everything = value(samples, "hl_delay_seconds_bucket", measure=measure, le="+Inf")
+    assert everything == value(samples, "hl_delay_seconds_count", measure=measure)
 
 
 def test_lag_of_every_partition_and_group_is_told(flow: Flow):

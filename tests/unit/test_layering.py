@@ -44,7 +44,17 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         ("hl_platform.defs", "hl_platform.definitions", "hl_platform.code_server"),
     ),
     **dict.fromkeys(
-        ("confluent_kafka", "duckdb", "jwt", "paho", "psycopg", "psycopg_pool", "psycopg2", "sqlalchemy"),
+        (
+            "confluent_kafka",
+            "duckdb",
+            "jwt",
+            "opentelemetry",
+            "paho",
+            "psycopg",
+            "psycopg_pool",
+            "psycopg2",
+            "sqlalchemy",
+        ),
         ("hl_platform.adapters",),
     ),
     **dict.fromkeys(("litestar", "prometheus_client", "uvicorn", "uvloop"), ("hl_live",)),

@@ -1,6 +1,7 @@
 """Snapshot and resume: no hole and no duplicate between what was, what was missed and what is live."""
 
 import asyncio
+import gc
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,10 @@ from hypothesis import strategies as st
 
 from hl_live.feed.fanout import RingSize
 from hl_live.feed.frames import Frame, Span
+from hl_live.feed.resume import Resume
 from hl_live.feed.ring import Ring
+from hl_live.feed.session import Session
+from hl_live.feed.subscription import Subscription
 from hl_platform.core.errors import TransientError
 from tests.unit.feed_parts import STREAMS, Client, House, make_frame
 
@@ -212,6 +216,40 @@ def test_a_client_that_leaves_while_it_resumes_leaves_nothing_behind() -> None:
 
     house, n_tasks = asyncio.run(run())
     assert (house.fanout.n_joined, n_tasks) == (0, 1)
+
+
+def test_ten_thousand_clients_that_leave_while_they_resume_leave_nothing_behind() -> None:
+    """With a backlog of the past, of the ring, or of what is live; at whatever step they leave."""
+
+    def n_alive() -> int:
+        gc.collect()
+        return sum(isinstance(one, Subscription | Resume | Session) for one in gc.get_objects())
+
+    async def run() -> tuple[House, int, int]:
+        house = House(100, RingSize(20, 10**6))
+        house.publish(["m1"] * 40)
+        n_before = n_alive()
+        for number in range(10_000):
+            client = house.client(max_messages=10)
+            client.subscribe(
+                positions={"energy": {0: number % 150}}, mode="latest" if number % 7 == 0 else "all"
+            )
+            for _ in range(number % 5):
+                await asyncio.sleep(0)
+            if number % 3 == 0:
+                client.session.take()
+            if number % 100 == 0:
+                house.publish(["m1"])
+            client.session.close()
+        await asyncio.sleep(0)
+        await client.settle()
+        del client
+        return house, n_before, n_alive()
+
+    house, n_before, n_after = asyncio.run(run())
+    assert n_after == n_before
+    assert (house.fanout.n_joined, house.past._under_way) == (0, {})
+    assert all(frame.n_pending == 0 for frame in house.log["energy", 0])
 
 
 def test_a_client_that_does_not_read_is_replayed_one_chunk_only() -> None:

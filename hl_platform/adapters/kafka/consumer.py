@@ -15,6 +15,7 @@ from hl_platform.adapters.kafka.lookup import find_watermarks
 from hl_platform.core.dead_letters import FIRST_KAFKA_MS, REPLAY_OF
 from hl_platform.core.readings import IMPORT_OF
 from hl_platform.core.settings import KafkaSettings
+from hl_platform.core.trace_context import TRACEPARENT
 
 log = structlog.get_logger()
 
@@ -49,6 +50,7 @@ class Record(NamedTuple):
         kafka_ms: its Kafka timestamp in ms; of a replay, that of the record that was rejected first.
         replay_of: the dead letter that it replays, as `entry_name` writes it; None for all others.
         is_import: whether a person imported it from a file.
+        traceparent: the trace that it belongs to, as its device said.
     """
 
     kafka_partition: int
@@ -59,6 +61,7 @@ class Record(NamedTuple):
     leader_epoch: int | None = None
     replay_of: str | None = None
     is_import: bool = False
+    traceparent: str | None = None
 
     @property
     def kafka_time(self) -> datetime:
@@ -258,7 +261,13 @@ def _record_of(message: Message) -> Record:
         message.leader_epoch(),
         replay_of,
         IMPORT_OF in headers,
+        _traceparent_of(headers) if headers else None,
     )
+
+
+def _traceparent_of(headers: Mapping[str, Any]) -> str | None:
+    value = headers.get(TRACEPARENT)
+    return value.decode(errors="replace") if value is not None else None
 
 
 def _replay_of(headers: Mapping[str, Any]) -> tuple[str | None, int | None]:

@@ -24,6 +24,7 @@ from hl_platform.adapters.kafka.config import client_config
 from hl_platform.adapters.kafka.errors import translate
 from hl_platform.core.backoff import Backoff
 from hl_platform.core.settings import KafkaSettings
+from hl_platform.core.trace_context import TRACEPARENT
 
 log = structlog.get_logger()
 
@@ -51,10 +52,11 @@ class FeedRecord(NamedTuple):
     key: str | None
     value: bytes
     kafka_time: datetime
+    traceparent: str | None = None
 
 
-def feed_record(message: Message) -> FeedRecord:
-    """The record in a message that is no error."""
+def feed_record(message: Message, *, traced: bool = False) -> FeedRecord:
+    """The record in a message that is no error; with its trace where that is wanted."""
     key = message.key()
     return FeedRecord(
         str(message.topic()),
@@ -63,7 +65,14 @@ def feed_record(message: Message) -> FeedRecord:
         None if key is None else key.decode("utf-8", "replace"),
         message.value() or b"",
         datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC),
+        _traceparent_of(message) if traced else None,
     )
+
+
+def _traceparent_of(message: Message) -> str | None:
+    headers: dict[str, Any] = dict(message.headers() or ())
+    value = headers.get(TRACEPARENT)
+    return value.decode(errors="replace") if value is not None else None
 
 
 class FeedState(NamedTuple):
@@ -95,6 +104,7 @@ class FeedReader:
         groups: by Kafka topic, the consumer group under which the position is committed.
         client_id: shown in the cluster's logs.
         on_records: called from the reader's thread; while it blocks, nothing more is read.
+        traced: whether records are handed on with the trace that they belong to.
 
     Raises:
         ConfigError: no cluster is set.
@@ -111,12 +121,15 @@ class FeedReader:
         groups: Mapping[str, str],
         client_id: str,
         on_records: Callable[[list[FeedRecord]], None],
+        *,
+        traced: bool = False,
     ) -> None:
         # Made here, so that a wrong setting is found at the start.
         self._client = client_config(kafka, client_id)
         self._groups = groups
         self._client_id = client_id
         self._on_records = on_records
+        self._traced = traced
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="feed-reader", daemon=True)
         self._backoff = Backoff(random.Random(), max_s=2.0)  # noqa: S311 - jitter, not secrecy
@@ -272,7 +285,7 @@ class FeedReader:
             else:
                 log.warning("feed_read_failed", kafka_topic=kafka_topic, error=str(translate(error)))
             return None
-        return feed_record(message)
+        return feed_record(message, traced=self._traced)
 
     def _ends_of(self, consumer: Consumer) -> dict[Place, int]:
         """What the last answers to the reading said; costs no request."""

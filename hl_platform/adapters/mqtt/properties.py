@@ -6,6 +6,7 @@ Source: MQTT 5.0, 1.5 (types) and 2.2.2 (properties).
 from collections.abc import Iterator
 
 from hl_platform.core.errors import TransientError
+from hl_platform.core.trace_context import TRACEPARENT, parse_traceparent
 
 Value = int | bytes | str | tuple[str, str]
 
@@ -104,6 +105,18 @@ def user_properties(raw: bytes) -> list[tuple[str, str]]:
         raw: `MqttMessage.properties`.
     """
     return [value for _, value in _read(raw) if isinstance(value, tuple)] if raw else []
+
+
+def trace_of(raw: bytes) -> dict[str, str] | None:
+    """The headers of a record whose message belongs to a trace; None where it belongs to none.
+
+    Args:
+        raw: `MqttMessage.properties`.
+    """
+    for name, value in user_properties(raw):
+        if name == TRACEPARENT and parse_traceparent(value) is not None:
+            return {TRACEPARENT: value}
+    return None
 
 
 def _read(raw: bytes) -> Iterator[tuple[int, Value]]:

@@ -13,7 +13,7 @@ from hl_platform.core.histogram import DelayHistogram
 
 # Long enough to be steady, short enough to be about now.
 DELAY_MINUTES = 5
-MEASURES = ("device_to_row", "device_to_frame")
+MEASURES = ("device_to_mqtt", "device_to_row", "device_to_frame")
 
 READ_HOLDERS = """
 -- read_holders: who runs each service, newest first

@@ -160,6 +160,14 @@ export interface DeviceView {
    * For longer than the stream's `max_gap_s`
    */
   silent: boolean
+  /**
+   * As the device's status topic says, also by its last will; null where it tells nothing
+   */
+  online: boolean | null
+  /**
+   * When it said so first
+   */
+  online_since: string | null
 }
 export interface DevicesAnswer {
   devices: DeviceView[]

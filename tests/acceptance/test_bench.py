@@ -1,0 +1,45 @@
+"""The measurements work: small, and with their proofs. Their figures are for `make bench`."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("stage", "options", "beside"),
+    [
+        (
+            "bridge",
+            ("--n", "5000", "--repeat", "1", "--sustain", "1"),
+            {"socket", "paho", "librdkafka", "mq-bridge"},
+        ),
+        (
+            "sink",
+            ("--readings", "5000", "--repeat", "1"),
+            {
+                "hl without marks",
+                "plain COPY",
+                "mq-bridge ON CONFLICT",
+                "mq-bridge bulk COPY",
+                "single INSERTs",
+            },
+        ),
+        ("feed", ("--clients", "5", "--rates", "20", "--seconds", "1"), {"websockets.broadcast()"}),
+    ],
+)
+def test_a_stage_is_measured_beside_its_peers(
+    stage: str, options: tuple[str, ...], beside: set[str], tmp_path: Path
+) -> None:
+    figures = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "bench", stage, *options, "--json", str(figures)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(figures.read_text())
+    assert {one["beside"] for one in found["comparisons"]} == beside
+    assert all(one["hl"]["median"] > 0 and one["theirs"]["median"] > 0 for one in found["comparisons"])
+    assert found["machine"]["n_cores"] > 0
