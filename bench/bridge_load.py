@@ -62,12 +62,17 @@ class Plan:
 
 
 def payload_of(reading: Reading) -> bytes:
-    """As an energy meter sends it, with its number."""
+    """As an energy meter sends it; what it has counted is its number."""
     at = datetime.now(UTC).isoformat()
     return (
         f'{{"timestamp":"{at}","total_energy_kwh":{1000 + reading.seq / 100:.2f},"power_kw":3.2,'
-        f'"voltage":230.1,"current":13.9,"seq":{reading.seq}}}'
+        '"voltage":230.1,"current":13.9}'
     ).encode()
+
+
+def number_of(total_energy_kwh: float) -> int:
+    """The number of a device's reading."""
+    return round((total_energy_kwh - 1000) * 100)
 
 
 def packet_of(reading: Reading, packet_id: int) -> bytes:

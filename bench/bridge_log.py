@@ -9,11 +9,13 @@ from datetime import datetime
 import msgspec
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from bench.bridge_load import number_of
+
 TIMEOUT_S = 30.0
 
 
 class _Value(msgspec.Struct):
-    seq: int
+    total_energy_kwh: float
     timestamp: datetime
 
 
@@ -58,7 +60,7 @@ class Log:
                 assert isinstance(value, bytes)
                 n += 1
                 device = (record.key() or b"").decode()
-                seq = _decoder.decode(value).seq
+                seq = number_of(_decoder.decode(value).total_energy_kwh)
                 assert seq == seen.get(device, 0), f"{device}: {seq} after {seen.get(device, 0) - 1}"
                 seen[device] = seq + 1
         self._consumer.close()

@@ -189,7 +189,14 @@ def run_librdkafka(_mqtt_port: int, kafka: str, _client_id: str, topic: str) -> 
 
     n = int(os.environ["BENCH_N"])
     producer = Producer(
-        {"bootstrap.servers": kafka, "enable.idempotence": True, "linger.ms": 5, "compression.type": "lz4"}
+        {
+            "bootstrap.servers": kafka,
+            "enable.idempotence": True,
+            "linger.ms": 5,
+            "compression.type": "lz4",
+            "queue.buffering.max.messages": n + 1,
+            "queue.buffering.max.kbytes": 1_000_000,
+        }
     )
     value, progress = b'{"x":"' + os.urandom(120).hex().encode() + b'"}', Progress()
 

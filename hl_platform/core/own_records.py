@@ -1,7 +1,7 @@
-"""The quick way to read a Kafka record: one that looks just as our bridge writes it, decoded in one pass.
+"""The quick way through JSON that looks just as it is declared: decoded and checked in one pass.
 
-Whatever looks any other way (a field that is not declared, a key that comes twice, another program's record, an invalid
-one) is left to the decoder, which looks at everything by itself, and costs four times as much.
+Whatever looks any other way (a field that is not declared, a key that comes twice, an invalid value) is left to the
+decoder, which looks at everything by itself, and costs several times as much.
 """
 
 from datetime import datetime
@@ -14,6 +14,10 @@ from hl_platform.core.streams import Stream
 
 Moment = Annotated[datetime, Meta(tz=True)]
 
+# device_id, which is not checked yet; timestamp; the stream's fields, in declared order, None where an optional one is
+# missing; received_at; the bridge that wrote it. A plain tuple: this is made for every reading there is.
+OwnRecord = tuple[str, datetime, tuple[Any, ...], datetime, str]
+
 
 class _Source(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=False):
     mqtt_topic: str
@@ -22,72 +26,98 @@ class _Source(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=False)
     bridge: str
 
 
-# device_id, which is not checked yet; timestamp; the stream's fields, in declared order, None where an optional one is
-# missing; received_at; the bridge that wrote it. A plain tuple: this is made for every reading there is.
-OwnRecord = tuple[str, datetime, tuple[Any, ...], datetime, str]
-
-
-class OwnRecords:
-    """Reads the records of one stream.
+class _OnePass:
+    """Objects with the timestamp, the fields of a stream and its device's key, and further ones.
 
     Args:
         stream: which.
         hints: type of each of its fields, in declared order, limits included.
+        further: names and types of what else there must be, in order.
+        n_further_strings: keys and strings in the values of these, their own keys left out.
     """
 
-    def __init__(self, stream: Stream, hints: list[Any]) -> None:
+    def __init__(
+        self, stream: Stream, hints: list[Any], further: list[tuple[str, Any]], n_further_strings: int
+    ) -> None:
         aside = stream.device_id_field
         names = [field.name for field in stream.fields]
-        self._has_aside = aside is not None and aside not in names
+        self.has_aside = aside is not None and aside not in names
         fields: list[Any] = [
             (field.name, hint) if field.required else (field.name, hint | None | UnsetType, UNSET)
             for field, hint in zip(stream.fields, hints, strict=True)
         ]
-        if self._has_aside:
+        if self.has_aside:
             fields.append((aside, str | UnsetType, UNSET))
         # In the order in which the bridge writes them, which msgspec reads fastest.
         shape = msgspec.defstruct(
-            f"{stream.name}_own_record",
-            [
-                ("timestamp", Moment),
-                *fields,
-                ("device_id", str),
-                ("received_at", Moment),
-                ("source", _Source),
-            ],
+            f"{stream.name}_one_pass",
+            [("timestamp", Moment), *fields, *further],
             kw_only=True,
             forbid_unknown_fields=True,
             frozen=True,
             gc=False,
         )
         self._decode = msgspec.json.Decoder(shape).decode
-        self._n_fields = len(names)
         # What may be missing, or null, takes quotes away with it.
         texts = [1 + index for index, field in enumerate(stream.fields) if field.type == "text"]
-        self._texts = [*texts, 1 + len(names)] if self._has_aside else texts
-        # Two quotes for each key, of the source as well, and for each string.
-        n_keys = 4 + len(fields) + len(_Source.__struct_fields__)
-        n_strings = 3 + len(self._texts) + 2
-        self._n_quotes = 2 * (n_keys + n_strings)
+        self._texts = [*texts, 1 + len(names)] if self.has_aside else texts
+        # Two quotes for each key and for each string; the timestamp is one.
+        n_keys = 1 + len(fields) + len(further)
+        self._n_quotes = 2 * (n_keys + 1 + len(self._texts) + n_further_strings)
 
-    def read(self, value: bytes) -> OwnRecord | None:
-        """What a record says; None where the decoder must look."""
+    def read(self, value: bytes) -> tuple[Any, ...] | None:
+        """The values in order, UNSET for what is missing; None where the decoder must look."""
         try:
-            record = self._decode(value)
+            parts = msgspec.structs.astuple(self._decode(value))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        parts = msgspec.structs.astuple(record)
-        n_unset = n_missing = parts.count(UNSET)
+        n_missing = parts.count(UNSET)
         for index in self._texts:
             if parts[index] is None or parts[index] is UNSET:
                 n_missing += 1
         # More quotes than that are those of a key that came twice, or of a text that must be looked at.
         if value.count(b'"') != self._n_quotes - 2 * n_missing or b"\\u0000" in value:
             return None
+        return parts
+
+
+class PlainPayloads:
+    """Reads the payloads of devices that send what is declared and nothing else."""
+
+    def __init__(self, stream: Stream, hints: list[Any]) -> None:
+        self._one_pass = _OnePass(stream, hints, [], 0)
+        self._aside = 1 + len(stream.fields) if self._one_pass.has_aside else None
+        named = [field.name for field in stream.fields]
+        if stream.device_id_field in named:
+            self._aside = 1 + named.index(stream.device_id_field)
+
+    def read(self, payload: bytes) -> tuple[datetime, object] | None:
+        """The timestamp, and what the device's own key says, None without it; None where the decoder must look."""
+        parts = self._one_pass.read(payload)
+        if parts is None:
+            return None
+        named = None if self._aside is None else parts[self._aside]
+        return parts[0], None if named is UNSET else named
+
+
+class OwnRecords:
+    """Reads the Kafka records of a stream that are just as our bridges write them."""
+
+    def __init__(self, stream: Stream, hints: list[Any]) -> None:
+        further = [("device_id", str), ("received_at", Moment), ("source", _Source)]
+        # The first two are strings, and the source has its keys and two strings.
+        self._one_pass = _OnePass(stream, hints, further, 2 + len(_Source.__struct_fields__) + 2)
+        self._n_fields = len(stream.fields)
+
+    def read(self, value: bytes) -> OwnRecord | None:
+        """What a record says; None where the decoder must look."""
+        parts = self._one_pass.read(value)
+        if parts is None:
+            return None
         device_id, received_at, source = parts[-3:]
-        if self._has_aside and parts[-4] is not UNSET and parts[-4] != device_id:
+        if self._one_pass.has_aside and parts[-4] is not UNSET and parts[-4] != device_id:
             return None
         values = parts[1 : 1 + self._n_fields]
-        if n_unset:
+        if UNSET in values:
             values = tuple(None if one is UNSET else one for one in values)
         return device_id, parts[0], values, received_at, source.bridge

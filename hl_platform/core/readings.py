@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from hl_platform.core.coverage import NO_BRIDGE
 from hl_platform.core.errors import PoisonRecordError
-from hl_platform.core.own_records import OwnRecords
+from hl_platform.core.own_records import OwnRecords, PlainPayloads
 from hl_platform.core.payloads import parse_object
 from hl_platform.core.probe import PROBE_DEVICE
 from hl_platform.core.settings import ReadingSettings
@@ -119,7 +119,9 @@ class ReadingDecoder:
         self._floor = rules.floor
         self._max_ahead = timedelta(seconds=rules.max_ahead_s)
         self._shape = _shape_of(stream)
-        self._own = OwnRecords(stream, [_hint_of(field) for field in stream.fields])
+        hints = [_hint_of(field) for field in stream.fields]
+        self._own = OwnRecords(stream, hints)
+        self._plain = PlainPayloads(stream, hints)
         self._names = tuple(field.name for field in stream.fields)
         self._known = frozenset((*self._names, "timestamp", *ADDED_BY_BRIDGE))
         self._prefix_levels = stream.mqtt_filter.count("/")
@@ -138,13 +140,35 @@ class ReadingDecoder:
             The device id, which is the record's key, and the record's value: the same flat JSON plus
             `device_id`, `received_at` and `source`.
         """
-        raw = self._parse_limited(payload)
         moment = self._moment
         if received_at is not moment.received_at:
             moment = self._moment = self._moment_of(received_at)
         origin = self._origins.get(source) or self._new_origin(source)
+        return self._encode_plain(payload, moment, origin) or self._encode_any(
+            payload, moment, origin, source
+        )
+
+    def _encode_plain(self, payload: bytes, moment: _Moment, origin: _Origin) -> tuple[str, bytes] | None:
+        if len(payload) > self._rules.max_payload_bytes:
+            return None
+        plain = self._plain.read(payload)
+        if plain is None:
+            return None
+        timestamp, named = plain
+        device_id = origin.device_id if named is None else _check_device_id(named)
+        if device_id is None:
+            return None
+        self._check_time(timestamp, moment.received_at)
+        # It was read to its end and has none of our keys, so they can be added without writing it anew.
+        added = (b',"device_id":', _encoder.encode(device_id), b',"received_at":', moment.encoded)
+        return device_id, b"".join((payload.rstrip()[:-1], *added, b',"source":', origin.encoded, b"}"))
+
+    def _encode_any(
+        self, payload: bytes, moment: _Moment, origin: _Origin, source: Source
+    ) -> tuple[str, bytes]:
+        raw = self._parse_limited(payload)
         device_id = self._device_id_of(raw, origin, source)
-        self._convert(raw, received_at)
+        self._convert(raw, moment.received_at)
         return device_id, self._enrich(raw, device_id, moment.encoded, origin.encoded)
 
     def encode_import(self, payload: bytes, device_id: str, now: datetime, *, overwrite: bool) -> bytes:

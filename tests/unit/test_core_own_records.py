@@ -58,7 +58,8 @@ def closely(stream: str, value: bytes) -> tuple[Reading, str] | tuple[str, str]:
 def as_written(stream: str, **changes: object) -> bytes:
     payload = {"timestamp": "2026-01-03T16:00:00Z", **GOOD[stream], **changes}
     source = Source(f"homelab/{stream}/d1", 1, retained=False, bridge="bridge")
-    return DECODERS[stream].encode_record(json.dumps(payload).encode(), NOW, source)[1]
+    compact = json.dumps(payload, separators=(",", ":")).encode()
+    return DECODERS[stream].encode_record(compact, NOW, source)[1]
 
 
 @pytest.mark.parametrize("stream", GOOD)
@@ -135,3 +136,57 @@ def records(draw: st.DrawFn) -> tuple[str, bytes]:
 def test_both_ways_say_the_same(case: tuple[str, bytes]):
     stream, value = case
     assert repr(quickly(stream, value)) == repr(closely(stream, value))
+
+
+def made(stream: str, payload: bytes, mqtt_topic: str, *, closely: bool) -> tuple[str, object]:
+    """Key and meaning of the record that a bridge makes of a payload; or why it makes none."""
+    decoder, source = DECODERS[stream], Source(mqtt_topic, 1, retained=False, bridge="bridge")
+    try:
+        if closely:
+            moment, origin = decoder._moment_of(NOW), decoder._new_origin(source)
+            key, value = decoder._encode_any(payload, moment, origin, source)
+        else:
+            key, value = decoder.encode_record(payload, NOW, source)
+    except PoisonRecordError as fault:
+        return fault.reason, fault.detail
+    return key, json.loads(value, object_pairs_hook=lambda pairs: pairs)
+
+
+OWN_KEYS = ("device_id", "received_at", "source")
+
+
+@given(
+    case=records(), padding=st.sampled_from([b"", b" ", b"\n\t"]), device=st.sampled_from(["/d1", "/d2", ""])
+)
+def test_a_bridge_makes_the_same_record_of_a_payload_both_ways(
+    case: tuple[str, bytes], padding: bytes, device: str
+):
+    stream, record = case
+    kept = [
+        pair for pair in json.loads(record, object_pairs_hook=lambda pairs: pairs) if pair[0] not in OWN_KEYS
+    ]
+    payload = (
+        padding + ("{" + ", ".join(f"{json.dumps(k)}: {text(v)}" for k, v in kept) + "}").encode() + padding
+    )
+    topic = f"homelab/{stream}{device}"
+    quick, close = made(stream, payload, topic, closely=False), made(stream, payload, topic, closely=True)
+    assert repr(quick) == repr(close)
+
+
+def text(value: object) -> str:
+    """JSON of what a hook for pairs has made of an object within."""
+    if isinstance(value, list) and value and all(isinstance(one, tuple) for one in value):
+        return "{" + ", ".join(f"{json.dumps(k)}: {text(v)}" for k, v in value) + "}"
+    return json.dumps(value)
+
+
+@pytest.mark.parametrize("stream", GOOD)
+def test_a_plain_payload_is_kept_as_the_device_wrote_it(stream: str):
+    payload = (
+        json.dumps({"timestamp": "2026-01-03T17:00:00.50+01:00", **GOOD[stream]}, indent=1).encode() + b"\n"
+    )
+    source = Source(f"homelab/{stream}/d1", 1, retained=False, bridge="bridge")
+    key, value = DECODERS[stream].encode_record(payload, NOW, source)
+    assert key == "d1"
+    assert value.startswith(payload.rstrip()[:-1] + b',"device_id":"d1"')
+    assert DECODERS[stream].decode_own(value) is not None
