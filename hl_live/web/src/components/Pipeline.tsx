@@ -5,8 +5,9 @@ import type { DelayView, StageView } from '../types'
 import { DeadLetters } from './DeadLetters'
 
 const REFRESH_MS = 2_000
-/** Where a reading's way ends: what is measured there, and what it may take since the device, ms. */
+/** What is measured at a stage, and what it may take since the device, ms. */
 const ENDS: Record<string, { measure: string; budget: number }> = {
+  bridge: { measure: 'device_to_mqtt', budget: 100 },
   sink: { measure: 'device_to_row', budget: 500 },
   live: { measure: 'device_to_frame', budget: 100 },
 }
