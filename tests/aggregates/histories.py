@@ -23,6 +23,7 @@ SOME_VALUES: Mapping[str, st.SearchStrategy[Any]] = {
     "actual_temp": st.none() | st.floats(-9, 40).map(lambda value: round(value, 2)),
     "compressor_running": st.booleans(),
     "power_consumption_kw": st.floats(0, 5).map(lambda value: round(value, 3)),
+    "heat_output_kw": st.none() | st.floats(-1, 15).map(lambda value: round(value, 3)),
     "room": st.none() | st.sampled_from(("bath", "cellar")),
     "temperature": st.floats(-9, 40).map(lambda value: round(value, 2)),
     "humidity": st.none() | st.floats(0, 99).map(lambda value: round(value, 1)),
