@@ -1,6 +1,5 @@
 """Runs one bridge or sink under its lease, from start to orderly end."""
 
-import gc
 import math
 import threading
 import time
@@ -78,8 +77,6 @@ def run_service(settings: Settings, service: Service, run_id: str, stop: threadi
     Guarantee: works only while it holds the lease, as far as anyone can know that; what it writes is fenced
     where it is written (offsets by epoch, MQTT by session).
     """
-    # What was imported lives as long as the process: Python need not look through it again and again for garbage.
-    gc.freeze()
     tenure = _Tenure(settings, service, run_id)
     if not tenure.keeper.acquire(stop):
         return ServiceReport("stopped", {})
