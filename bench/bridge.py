@@ -11,7 +11,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -26,10 +25,9 @@ from bench import mq_bridge
 from bench.bridge_load import Plan, Publisher, make_session
 from bench.bridge_log import Log
 from bench.report import compare, machine, write_json
-from bench.stack import console, percentiles
-from hl_platform.core.settings import MqttSettings, load_settings
+from bench.stack import console, own_layout, percentiles
+from hl_platform.core.settings import MqttSettings
 from hl_platform.stack.kafka import EmbeddedKafka
-from hl_platform.stack.layout import make_directories, plan_layout
 from hl_platform.stack.mosquitto import EmbeddedMosquitto
 from hl_platform.stack.net import free_port
 
@@ -50,17 +48,11 @@ class Run(NamedTuple):
 
 
 class Site:
-    """Servers of the measurement's own, and who works on them.
+    """Servers of the measurement's own, and who works on them."""
 
-    Args:
-        directory: for everything.
-    """
-
-    def __init__(self, stack: ExitStack, directory: Path) -> None:
-        directory.chmod(0o711)
-        layout = plan_layout(load_settings({}))._replace(data_dir=directory / "data")
-        make_directories(layout)
-        self.directory = directory
+    def __init__(self, stack: ExitStack) -> None:
+        layout = stack.enter_context(own_layout())
+        self.directory = layout.data_dir.parent
         self.mosquitto = EmbeddedMosquitto(layout, MqttSettings(port=free_port(), max_queued_bytes=2**32))
         self.kafka = EmbeddedKafka(layout, free_port())
         for server in (self.mosquitto, self.kafka):
@@ -243,10 +235,7 @@ def main(arguments: argparse.Namespace) -> int:
     runs: dict[str, list[Run]] = {kind: [] for kind in peers}
     sustained, paced = None, None
     with ExitStack() as stack:
-        directory = stack.enter_context(
-            tempfile.TemporaryDirectory(prefix="hl-bench-", ignore_cleanup_errors=True)
-        )
-        site = Site(stack, Path(directory))
+        site = Site(stack)
         for number in range(arguments.repeat):
             for kind in peers:
                 run = measure(

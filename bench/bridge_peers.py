@@ -1,7 +1,8 @@
 """`python -m bench.bridge_peers KIND ...`: who takes the readings, as a process of its own that tells how far it is.
 
 Prints a line of JSON for each look at itself: readings done, seconds of CPU, resident memory. Ends when its standard
-input does; hl's bridge then says what its accounts are.
+input does; hl's bridge then says what its accounts are. Each peer imports what it needs when it runs: its memory is
+its own.
 """
 
 import json
@@ -58,7 +59,7 @@ class Progress:
 
 def run_hl(mqtt_port: int, kafka: str, client_id: str, topic: str) -> None:
     """The bridge, as its service makes it, without a lease."""
-    from msgspec.structs import replace  # noqa: PLC0415 - mq-bridge's environment has none of these
+    from msgspec.structs import replace  # noqa: PLC0415
 
     from hl_platform.adapters.kafka.topics import ensure_topics  # noqa: PLC0415
     from hl_platform.adapters.mqtt.session import SocketSession  # noqa: PLC0415

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-# A route that has nothing to do looks again after this, in ms; the default is longer.
+# How long its orderly end may take, in seconds.
 STOP_S = 10
 
 

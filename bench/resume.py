@@ -14,12 +14,10 @@ import random
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 import psutil
@@ -28,13 +26,11 @@ from confluent_kafka import Producer
 from rich.table import Table
 
 from bench.asgi import HOST, START_TIMEOUT_S, Counter
-from bench.stack import console, own_postgres, percentiles
+from bench.stack import console, own_kafka, own_postgres, percentiles
 from hl_live.client import FIRST_WAIT_S
 from hl_platform.adapters.kafka.topics import ensure_topics
 from hl_platform.adapters.postgres.migrate import migrate
 from hl_platform.core.settings import load_settings
-from hl_platform.stack.kafka import EmbeddedKafka
-from hl_platform.stack.layout import make_directories, plan_layout
 from hl_platform.stack.net import free_port
 from hl_platform.streams import load_streams
 
@@ -144,22 +140,6 @@ def running_service(n_clients: int) -> Iterator[Service]:
             yield service
         finally:
             service.kill()
-
-
-@contextmanager
-def own_kafka() -> Iterator[str]:
-    """The address of a Kafka that is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="hl-bench-", ignore_cleanup_errors=True) as directory:
-        Path(directory).chmod(0o711)
-        layout = plan_layout(load_settings({}))._replace(data_dir=Path(directory) / "data")
-        make_directories(layout)
-        server = EmbeddedKafka(layout, free_port())
-        try:
-            server.start()
-            server.wait_ready(60)
-            yield server.bootstrap_servers
-        finally:
-            server.stop()
 
 
 async def join(port: int, wanted: int, positions: dict[int, int] | None) -> Client:

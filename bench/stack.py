@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import psycopg
 from rich.console import Console
@@ -16,10 +17,13 @@ from hl_platform.core.settings import Settings, load_settings
 from hl_platform.core.streams import Stream
 from hl_platform.stack.connection import command_environment
 from hl_platform.stack.kafka import EmbeddedKafka
-from hl_platform.stack.layout import make_directories, plan_layout
+from hl_platform.stack.layout import Layout, make_directories, plan_layout
 from hl_platform.stack.net import free_port
 from hl_platform.stack.postgres import EmbeddedPostgres
+from hl_platform.stack.server import Server
 from hl_platform.streams import load_streams
+
+S = TypeVar("S", bound=Server)
 
 # Beside the interpreter that runs the measurement.
 HL = Path(sys.executable).with_name("hl")
@@ -58,35 +62,37 @@ class RunningStack:
 
 
 @contextmanager
-def own_postgres() -> Iterator[str]:
-    """The url of a PostgreSQL that is gone afterwards."""
+def own_layout() -> Iterator[Layout]:
+    """Directories for servers of the measurement's own, gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="hl-bench-", ignore_cleanup_errors=True) as directory:
         Path(directory).chmod(0o711)
         layout = plan_layout(load_settings({}))._replace(data_dir=Path(directory) / "data")
         make_directories(layout)
-        server = EmbeddedPostgres(layout, free_port())
-        try:
-            server.start()
-            server.wait_ready(60)
-            yield server.url
-        finally:
-            server.stop()
+        yield layout
+
+
+@contextmanager
+def own_postgres() -> Iterator[str]:
+    """The url of a PostgreSQL that is gone afterwards."""
+    with own_layout() as layout, _running(EmbeddedPostgres(layout, free_port())) as server:
+        yield server.url
 
 
 @contextmanager
 def own_kafka() -> Iterator[str]:
     """The bootstrap servers of a Kafka that is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="hl-bench-", ignore_cleanup_errors=True) as directory:
-        Path(directory).chmod(0o711)
-        layout = plan_layout(load_settings({}))._replace(data_dir=Path(directory) / "data")
-        make_directories(layout)
-        server = EmbeddedKafka(layout, free_port())
-        try:
-            server.start()
-            server.wait_ready(60)
-            yield server.bootstrap_servers
-        finally:
-            server.stop()
+    with own_layout() as layout, _running(EmbeddedKafka(layout, free_port())) as server:
+        yield server.bootstrap_servers
+
+
+@contextmanager
+def _running(server: S) -> Iterator[S]:
+    try:
+        server.start()
+        server.wait_ready(60)
+        yield server
+    finally:
+        server.stop()
 
 
 def console() -> Console:
