@@ -122,6 +122,17 @@ def _limit(text: str) -> int:
     return parse_whole(text, MAX_LIMIT)
 
 
+def _limit_param(what: str, default: int) -> Param:
+    return Param(
+        "limit",
+        f"At most this many {what}; {default} unless given. `next` leads to further ones.",
+        Schema(type=OpenAPIType.INTEGER, minimum=1, maximum=MAX_LIMIT, default=default),
+        _limit,
+        f"a whole number from 1 to {MAX_LIMIT}",
+        default=default,
+    )
+
+
 _TIME_SCHEMA = Schema(
     any_of=[
         Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.DATE_TIME),
@@ -141,24 +152,8 @@ DEVICES = Param(
     many=True,
     example=["meter1"],
 )
-LIMIT = Param(
-    "limit",
-    f"At most this many readings, the oldest of the range; {DEFAULT_LIMIT} unless given. `next` leads to further ones.",
-    Schema(type=OpenAPIType.INTEGER, minimum=1, maximum=MAX_LIMIT, default=DEFAULT_LIMIT),
-    _limit,
-    f"a whole number from 1 to {MAX_LIMIT}",
-    default=DEFAULT_LIMIT,
-)
-
-
-BUCKET_LIMIT = Param(
-    "limit",
-    f"At most this many buckets, of all devices together; {MAX_LIMIT} unless given. `next` leads to further ones.",
-    Schema(type=OpenAPIType.INTEGER, minimum=1, maximum=MAX_LIMIT, default=MAX_LIMIT),
-    _limit,
-    f"a whole number from 1 to {MAX_LIMIT}",
-    default=MAX_LIMIT,
-)
+LIMIT = _limit_param("readings, the oldest of the range", DEFAULT_LIMIT)
+BUCKET_LIMIT = _limit_param("buckets, of all devices together", MAX_LIMIT)
 AFTER = Param(
     "after",
     "Only what follows: `next` of the page before, all other parameters being the same.",
@@ -166,14 +161,7 @@ AFTER = Param(
     read_cursor,
     "`next` of an answer",
 )
-LATEST_LIMIT = Param(
-    "limit",
-    f"At most this many devices; {MAX_LIMIT} unless given. `next` leads to further ones.",
-    Schema(type=OpenAPIType.INTEGER, minimum=1, maximum=MAX_LIMIT, default=MAX_LIMIT),
-    _limit,
-    f"a whole number from 1 to {MAX_LIMIT}",
-    default=MAX_LIMIT,
-)
+LATEST_LIMIT = _limit_param("devices", MAX_LIMIT)
 LATEST_AFTER = Param(
     "after",
     "Only devices behind this one: `next` of the page before, all other parameters being the same.",

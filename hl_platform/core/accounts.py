@@ -83,17 +83,8 @@ class StageStats:
             account.dropped += dropped
             account.last_reading_at = last_reading_at or account.last_reading_at
 
-    def deliver(self, place: Place, offset: int) -> None:
-        """Counts a record that Kafka has taken, and where: both at once, so that a heartbeat finds both or neither.
-
-        Args:
-            place: where it is, and what it counts as.
-            offset: of the record there.
-        """
-        self.cover(place, Covered(1, offset + 1))
-
     def cover(self, place: Place, covered: Covered, *, received: int = 0) -> None:
-        """Counts records that Kafka has, and where they end.
+        """Counts records that Kafka has, and where they end: both at once, so that a heartbeat finds both or neither.
 
         Args:
             place: where they are, and what they count as.

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import structlog
 
-from hl_platform.adapters.mqtt.presence_watch import PresenceWatch
+from hl_platform.adapters.mqtt.topic_watch import TopicWatch
 from hl_platform.adapters.postgres.presence import Key, write_presence
 from hl_platform.core.backoff import Backoff
 from hl_platform.core.errors import HlError
@@ -42,9 +42,9 @@ class PresenceKeeper:
         self._changed = threading.Event()
         self._stop = threading.Event()
         self._backoff = Backoff(random.Random())  # noqa: S311 - jitter, not secrecy
-        self._watch = PresenceWatch(
-            settings.mqtt, f"{service}-presence", [*self._filters.values()], self.hear
-        )
+        # Retained, so a new connection is told all of them.
+        filters = [(one, 1) for one in self._filters.values()]
+        self._watch = TopicWatch(settings.mqtt, f"{service}-presence", filters, self.hear)
 
     def run(self) -> None:
         """Watches until `stop`."""

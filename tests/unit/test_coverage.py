@@ -84,8 +84,8 @@ def test_a_dead_letter_belongs_to_the_bridge_that_its_header_names():
 def test_a_delivered_record_is_counted_with_its_offset():
     stats = StageStats()
     stats.count("energy", received=3)
-    stats.deliver(PLACE, 6)
-    stats.deliver(DEAD, 0)
+    stats.cover(PLACE, Covered(1, 7))
+    stats.cover(DEAD, Covered(1, 1))
     accounts, covered = stats.books()
     assert accounts["energy"] == Account(received=3, forwarded=1, dead_lettered=1)
     assert covered == {PLACE: Covered(1, 7), DEAD: Covered(1, 1)}
@@ -93,7 +93,7 @@ def test_a_delivered_record_is_counted_with_its_offset():
 
 def test_records_that_were_never_received_here_balance_all_the_same():
     stats = StageStats()
-    stats.deliver(PLACE, 6)
+    stats.cover(PLACE, Covered(1, 7))
     stats.cover(PLACE, Covered(4, SAME_OFFSET), received=4)
     accounts, covered = stats.books()
     assert accounts["energy"] == Account(received=4, forwarded=5)

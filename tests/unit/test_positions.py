@@ -7,33 +7,7 @@ from hl_platform.core.positions import Claim, Reached
 from hl_platform.pipeline.batch import Item
 from hl_platform.pipeline.positions import Positions
 from hl_platform.streams import load_streams
-
-TOPIC = UUID(int=1)
-
-
-class OnePartition:
-    """A Kafka consumer that was assigned partition 0."""
-
-    def __init__(self, low: int, high: int) -> None:
-        self.low, self.high = low, high
-        self.assigned: list[int] | None = [0]
-        self.started_at: dict[int, int] = {}
-
-    def take_assignment(self) -> list[int] | None:
-        assigned, self.assigned = self.assigned, None
-        return assigned
-
-    def take_lost_positions(self) -> set[int]:
-        return set()
-
-    def topic_id(self) -> UUID:
-        return TOPIC
-
-    def watermarks(self, _partition: int) -> tuple[int, int]:
-        return self.low, self.high
-
-    def start_at(self, offsets: dict[int, int]) -> None:
-        self.started_at = offsets
+from tests.fake_consumer import TOPIC, OnePartition
 
 
 class OneRow:

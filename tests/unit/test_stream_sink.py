@@ -14,9 +14,9 @@ from hl_platform.core.readings import Reading, ReadingDecoder, Source
 from hl_platform.core.settings import ReadingSettings, SinkSettings
 from hl_platform.pipeline.sink import StreamSink
 from hl_platform.streams import load_streams
+from tests.fake_consumer import TOPIC, OnePartition
 
 NOW = datetime(2026, 1, 3, 16, 0, 1, tzinfo=UTC)
-TOPIC = UUID(int=1)
 ENERGY = load_streams()["energy"]
 N_RECORDS = 6
 BATCH = 2
@@ -32,26 +32,13 @@ def record(offset: int) -> Record:
     return Record(0, offset, key, value, 0)
 
 
-class Topic:
+class Topic(OnePartition):
     """A consumer of one partition, which begins where it is told to."""
 
     def __init__(self) -> None:
-        self.assigned: list[int] | None = [0]
+        super().__init__(0, N_RECORDS)
         self.offset: int | None = None
         self.shown: list[Mapping[int, int]] = []
-
-    def take_assignment(self) -> list[int] | None:
-        assigned, self.assigned = self.assigned, None
-        return assigned
-
-    def take_lost_positions(self) -> set[int]:
-        return set()
-
-    def topic_id(self) -> UUID:
-        return TOPIC
-
-    def watermarks(self, _partition: int) -> tuple[int, int]:
-        return 0, N_RECORDS
 
     def start_at(self, offsets: Mapping[int, int]) -> None:
         self.offset = offsets[0]

@@ -1,4 +1,4 @@
-"""Listens to the status topics of devices."""
+"""Listens to a few topics in the background, beside a bridge."""
 
 import secrets
 from collections.abc import Callable, Sequence
@@ -14,26 +14,30 @@ KEEPALIVE_S = 60
 RECONNECT_S = (1, 60)
 
 
-class PresenceWatch:
+class TopicWatch:
     """Listens on a connection and under a client id of its own, so that nothing it meets touches a bridge.
 
-    A status is retained, so that a new connection is told all of them; hence no session.
+    What it is for is retained, or said again and again, so that a new connection is told all of it; hence no session.
 
     Guarantee: raises nothing and ends nobody.
 
     Args:
         mqtt: broker and credentials.
         name: makes the client id, with a random ending.
-        filters: of the status topics.
-        on_status: told topic and payload of each, from another thread.
+        filters: what to subscribe to, each with its QoS.
+        on_message: told topic and payload of each, from another thread.
     """
 
     def __init__(
-        self, mqtt: MqttSettings, name: str, filters: Sequence[str], on_status: Callable[[str, bytes], None]
+        self,
+        mqtt: MqttSettings,
+        name: str,
+        filters: Sequence[tuple[str, int]],
+        on_message: Callable[[str, bytes], None],
     ) -> None:
         self._host, self._port = require_address(mqtt.host, "mqtt", "host"), mqtt.port
         self._filters = filters
-        self._on_status = on_status
+        self._on_message = on_message
         self._client = make_client(mqtt, f"{mqtt.client_id_prefix}-{name}-{secrets.token_hex(4)}")
         self._client.reconnect_delay_set(*RECONNECT_S)
         self._client.on_connect = self._connected
@@ -61,7 +65,7 @@ class PresenceWatch:
             # The bridge says so; asking again is of no use.
             client.disconnect()
         elif not reason.is_failure:
-            client.subscribe([(one, 1) for one in self._filters])
+            client.subscribe(list(self._filters))
 
     def _received(self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
-        self._on_status(message.topic, bytes(message.payload))
+        self._on_message(message.topic, bytes(message.payload))
