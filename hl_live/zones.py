@@ -7,6 +7,8 @@ from itertools import zip_longest
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from msgspec.structs import replace
+
 from hl_live.params import TZ, Param, read_params
 from hl_live.problems import BadParameterError
 from hl_platform.core.levels import Grain, buckets
@@ -55,7 +57,7 @@ def readings_in_zone(readings: Sequence[Reading], zone: tzinfo | None) -> Sequen
     if zone is None:
         return readings
     return [
-        one._replace(timestamp=one.timestamp.astimezone(zone), received_at=one.received_at.astimezone(zone))
+        replace(one, timestamp=one.timestamp.astimezone(zone), received_at=one.received_at.astimezone(zone))
         for one in readings
     ]
 

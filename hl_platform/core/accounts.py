@@ -2,7 +2,7 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
@@ -105,12 +105,10 @@ class StageStats:
         with self._lock:
             self._delays[measure].add(delay_ms, n)
 
-    def delays(self, measure: str, delays_ms: Iterable[float]) -> None:
+    def delays(self, measure: str, delays_ms: Sequence[float]) -> None:
         """Counts the delays of a batch; see `delay`."""
         with self._lock:
-            histogram = self._delays[measure]
-            for delay_ms in delays_ms:
-                histogram.add(delay_ms)
+            self._delays[measure].add_all(delays_ms)
 
     def alert(self, stream: str, code: str, message: str) -> None:
         """Raises an alert or changes its text.

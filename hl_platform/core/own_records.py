@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from hl_platform.core.payloads import BACKSLASH
 from hl_platform.core.streams import Stream
 
 Moment = Annotated[datetime, Meta(tz=True)]
@@ -48,6 +49,8 @@ class _OnePass:
         ]
         if self.has_aside:
             fields.append((aside, str | UnsetType, UNSET))
+        # Looking for what is missing costs as much as decoding; a stream whose fields are all required need not.
+        self.may_miss = self.has_aside or not all(field.required for field in stream.fields)
         # In the order in which the bridge writes them, which msgspec reads fastest.
         shape = msgspec.defstruct(
             f"{stream.name}_one_pass",
@@ -71,14 +74,15 @@ class _OnePass:
             parts = msgspec.structs.astuple(self._decode(value))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        n_missing = parts.count(UNSET)
+        n_missing = parts.count(UNSET) if self.may_miss else 0
         for index in self._texts:
             if parts[index] is None or parts[index] is UNSET:
                 n_missing += 1
         # More quotes than that are those of a key that came twice, or of a text that must be looked at.
-        if value.count(b'"') != self._n_quotes - 2 * n_missing or b"\\u0000" in value:
+        if value.count(b'"') != self._n_quotes - 2 * n_missing:
             return None
-        return parts
+        # The cheapest test is for a single byte.
+        return None if BACKSLASH in value and b"\\u0000" in value else parts
 
 
 class PlainPayloads:
@@ -118,6 +122,6 @@ class OwnRecords:
         if self._one_pass.has_aside and parts[-4] is not UNSET and parts[-4] != device_id:
             return None
         values = parts[1 : 1 + self._n_fields]
-        if UNSET in values:
+        if self._one_pass.may_miss and UNSET in values:
             values = tuple(None if one is UNSET else one for one in values)
         return device_id, parts[0], values, received_at, source.bridge

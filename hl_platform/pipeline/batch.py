@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+import msgspec
+
 from hl_platform.adapters.kafka.consumer import Record
 from hl_platform.core.accounts import Account
 from hl_platform.core.coverage import NO_BRIDGE, Covered, bridge_of_reading
@@ -33,7 +35,7 @@ class Failure(NamedTuple):
         return Failure(fault, self.attempts + 1, self.first_at, at)
 
 
-class Item(NamedTuple):
+class Item(msgspec.Struct, frozen=True, gc=False):
     """A record with either its reading or, if it is given up, its failure.
 
     Args:
@@ -81,21 +83,23 @@ def last_of_each(items: Iterable[Item], account: Account) -> list[tuple[Item, Re
         items: in order of offset, which decides between two that were received at the same time.
         account: gets the repetitions and corrections that the batch holds within itself.
     """
+    read = [(item, item.reading) for item in items if item.reading is not None]
+    if len({(reading.device_id, reading.timestamp) for _, reading in read}) == len(read):
+        # Nearly every batch.
+        return read
     last: dict[tuple[str, datetime], tuple[Item, Reading]] = {}
-    for item in items:
-        if item.reading is None:
-            continue
-        key = (item.reading.device_id, item.reading.timestamp)
+    for item, reading in read:
+        key = (reading.device_id, reading.timestamp)
         if key in last:
             earlier = last[key][1]
-            if item.reading.received_at < earlier.received_at:
+            if reading.received_at < earlier.received_at:
                 account.duplicates += 1
                 continue
-            if (earlier.values, earlier.extra) == (item.reading.values, item.reading.extra):
+            if (earlier.values, earlier.extra) == (reading.values, reading.extra):
                 account.duplicates += 1
             else:
                 account.corrected += 1
-        last[key] = (item, item.reading)
+        last[key] = (item, reading)
     return list(last.values())
 
 
@@ -107,8 +111,8 @@ def count_origins(items: Sequence[Item]) -> dict[tuple[int, str], Covered]:
     """
     numbers: dict[tuple[int, str], int] = defaultdict(int)
     ends: dict[tuple[int, str], int] = {}
-    for record, _, _, bridge in items:
-        key = (record.kafka_partition, bridge)
+    for item in items:
+        key = (item.record.kafka_partition, item.bridge)
         numbers[key] += 1
-        ends[key] = record.offset + 1
+        ends[key] = item.record.offset + 1
     return {key: Covered(n, ends[key]) for key, n in numbers.items()}

@@ -31,6 +31,7 @@ log = structlog.get_logger()
 MAX_TRIES = 3
 # Mean pause before the second and the third try, in seconds.
 PAUSES_S = (0.05, 0.15)
+MILLISECOND = timedelta(milliseconds=1)
 
 
 class BatchWriter:
@@ -84,10 +85,11 @@ class BatchWriter:
             InvariantError: the database rejects the batch for no record's fault; nothing was discarded.
             TransientError: an outage; call again with what is not written yet.
         """
-        items = [
-            item.given_up(self._sent[item.position]) if item.position in self._sent else item
-            for item in items
-        ]
+        if self._sent:
+            items = [
+                item.given_up(self._sent[item.position]) if item.position in self._sent else item
+                for item in items
+            ]
         failures: dict[Position, Failure] = {}
         n_unexplained = 0
         while True:
@@ -213,12 +215,10 @@ class BatchWriter:
         # A replay was late by the time it took to mend its cause, an import by however old it is.
         live = [reading for item, reading in stored if reading.is_live and item.record.is_of_device]
         # The bridge wrote down when it got each; it need not read timestamps itself.
-        self._stats.delays("device_to_mqtt", [_ms(one.received_at - one.timestamp) for one in live])
-        self._stats.delays("device_to_row", [_ms(now - one.timestamp) for one in live])
-
-
-def _ms(delay: timedelta) -> float:
-    return 1000 * delay.total_seconds()
+        self._stats.delays(
+            "device_to_mqtt", [(one.received_at - one.timestamp) / MILLISECOND for one in live]
+        )
+        self._stats.delays("device_to_row", [(now - one.timestamp) / MILLISECOND for one in live])
 
 
 def _failure_of(item: Item) -> Failure:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 from hl_platform.adapters.kafka.consumer import GroupConsumer
 from hl_platform.adapters.postgres.sink_store import SinkStore
@@ -88,7 +89,7 @@ def test_what_is_checked_at_commit_only_is_found_too(home: Home, store: SinkStor
         "for each row when (new.power_kw = 66) execute function check_later()",
     )
     years_ago = [a_reading(n, 66 if n == 1 else 1) for n in range(3)]
-    years_ago = [reading._replace(timestamp=reading.timestamp.replace(year=2016)) for reading in years_ago]
+    years_ago = [replace(reading, timestamp=reading.timestamp.replace(year=2016)) for reading in years_ago]
     assert [index for index, _ in store.find_rejected(years_ago)] == [1]
 
 

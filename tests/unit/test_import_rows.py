@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from hl_platform.core.coverage import FORWARDED, NO_BRIDGE, bridge_of_record
 from hl_platform.core.errors import PoisonRecordError
@@ -37,7 +38,7 @@ def reader(
 def stored(value: bytes, stream: str = "energy") -> Reading:
     """What the sink makes of a record, without the time at which it was received."""
     found = ReadingDecoder(STREAMS[stream], RULES).decode_record(value, None, NOW)
-    return found._replace(received_at=NOW)
+    return replace(found, received_at=NOW)
 
 
 def rejected(*cells: object) -> PoisonRecordError:

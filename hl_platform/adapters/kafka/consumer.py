@@ -3,9 +3,10 @@
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
+import msgspec
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 
@@ -43,7 +44,7 @@ POSITION_LOST = frozenset(
 )
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """A Kafka record.
 
     Args:
@@ -248,20 +249,26 @@ def _is_fatal(error: KafkaError) -> bool:
 
 
 def _record_of(message: Message) -> Record:
-    key = message.key()
-    headers: dict[str, Any] = dict(message.headers() or ())
-    # Nearly every record has none at all.
-    replay_of, first_ms = _replay_of(headers) if headers else (None, None)
-    return Record(
+    key, found = message.key(), message.headers()
+    record = Record(
         message.partition() or 0,
         message.offset() or 0,
         key.decode(errors="replace") if key is not None else None,
         message.value() or b"",
-        message.timestamp()[1] if first_ms is None else first_ms,
+        message.timestamp()[1],
         message.leader_epoch(),
-        replay_of,
-        IMPORT_OF in headers,
-        _traceparent_of(headers) if headers else None,
+    )
+    # Nearly every record has no headers at all.
+    if not found:
+        return record
+    headers: dict[str, Any] = dict(found)
+    replay_of, first_ms = _replay_of(headers)
+    return msgspec.structs.replace(
+        record,
+        kafka_ms=record.kafka_ms if first_ms is None else first_ms,
+        replay_of=replay_of,
+        is_import=IMPORT_OF in headers,
+        traceparent=_traceparent_of(headers),
     )
 
 

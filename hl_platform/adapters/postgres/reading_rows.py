@@ -204,10 +204,9 @@ class ReadingRows:
         with conn.cursor() as cursor, cursor.copy(self._copy) as copy:
             copy.set_types(self._wire_types)
             write = copy.write_row
-            for n, (device_id, timestamp, values, extra, received_at) in enumerate(
-                islice(readings, start, end), start
-            ):
-                write((n, device_id, _microseconds(timestamp), *values, extra, _microseconds(received_at)))
+            for n, one in enumerate(islice(readings, start, end), start):
+                timestamp, received_at = _microseconds(one.timestamp), _microseconds(one.received_at)
+                write((n, one.device_id, timestamp, *one.values, one.extra, received_at))
 
     def _move(self, conn: psycopg.Connection, start: int, end: int) -> Written:
         row = conn.execute(self._upsert, {"start": start, "end": end}).fetchone()
