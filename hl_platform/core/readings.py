@@ -42,6 +42,7 @@ END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 # Sources that are remembered; a publisher that makes up ever new topics must not fill the memory.
 MAX_ORIGINS = 10_000
 MAX_KEPT_TOPIC_CHARS = 256
+CLOSING_BRACE = ord("}")
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -66,15 +67,18 @@ class _Received(msgspec.Struct, frozen=True):
 
 
 class _Origin(NamedTuple):
-    # Of a source: what its topic says of the device, and the source as JSON. The same for thousands of readings.
+    # Of a source: what its topic says of the device; the source, and what goes into a record before and after
+    # `received_at`, as JSON. The same for thousands of readings.
     device_id: str | None
-    encoded: msgspec.Raw
+    encoded: bytes
+    before: bytes
+    after: bytes
 
 
 class _Moment(NamedTuple):
     # When a bridge received some readings, also as JSON.
     received_at: datetime
-    encoded: msgspec.Raw
+    encoded: bytes
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):
@@ -155,13 +159,17 @@ class ReadingDecoder:
         if plain is None:
             return None
         timestamp, named = plain
-        device_id = origin.device_id if named is None else _check_device_id(named)
+        device_id, before = origin.device_id, origin.before
+        if named is not None and named != device_id:
+            device_id = _check_device_id(named)
+            before = _before_received_at(device_id)
         if device_id is None:
             return None
-        self._check_time(timestamp, moment.received_at)
+        if not self._floor <= timestamp <= moment.received_at:
+            self._check_time(timestamp, moment.received_at)
         # It was read to its end and has none of our keys, so they can be added without writing it anew.
-        added = (b',"device_id":', _encoder.encode(device_id), b',"received_at":', moment.encoded)
-        return device_id, b"".join((payload.rstrip()[:-1], *added, b',"source":', origin.encoded, b"}"))
+        own = payload[:-1] if payload[-1] == CLOSING_BRACE else payload.rstrip()[:-1]
+        return device_id, b"".join((own, before, moment.encoded, origin.after))
 
     def _encode_any(
         self, payload: bytes, moment: _Moment, origin: _Origin, source: Source
@@ -169,7 +177,9 @@ class ReadingDecoder:
         raw = self._parse_limited(payload)
         device_id = self._device_id_of(raw, origin, source)
         self._convert(raw, moment.received_at)
-        return device_id, self._enrich(raw, device_id, moment.encoded, origin.encoded)
+        return device_id, self._enrich(
+            raw, device_id, msgspec.Raw(moment.encoded), msgspec.Raw(origin.encoded)
+        )
 
     def encode_import(self, payload: bytes, device_id: str, now: datetime, *, overwrite: bool) -> bytes:
         """Validates a reading of a person's file and makes the Kafka record's value, as of a device's payload.
@@ -249,14 +259,17 @@ class ReadingDecoder:
         return _encoder.encode(raw)
 
     def _moment_of(self, received_at: datetime) -> _Moment:
-        return _Moment(received_at, msgspec.Raw(_encoder.encode(received_at)))
+        return _Moment(received_at, _encoder.encode(received_at))
 
     def _new_origin(self, source: Source) -> _Origin:
         device_id: str | None = None
         # "homelab/energy/#" also matches "homelab/energy", whose last level names no device.
         if source.mqtt_topic.count("/") >= self._prefix_levels:
             device_id = device_of_topic(source.mqtt_topic)
-        origin = _Origin(device_id, msgspec.Raw(_encoder.encode(source)))
+        encoded = _encoder.encode(source)
+        origin = _Origin(
+            device_id, encoded, _before_received_at(device_id or ""), b',"source":' + encoded + b"}"
+        )
         if len(self._origins) >= MAX_ORIGINS:
             self._origins.clear()
         if len(source.mqtt_topic) <= MAX_KEPT_TOPIC_CHARS:
@@ -323,6 +336,10 @@ class ReadingDecoder:
             if key not in self._known and not (key == aside and value == raw.get("device_id"))
         }
         return msgspec.json.encode(extra).decode() if extra else None
+
+
+def _before_received_at(device_id: str) -> bytes:
+    return b',"device_id":' + _encoder.encode(device_id) + b',"received_at":'
 
 
 def device_of_topic(mqtt_topic: str) -> str | None:
