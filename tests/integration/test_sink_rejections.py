@@ -76,7 +76,7 @@ def test_finding_what_is_rejected_changes_nothing(home: Home, store: SinkStore):
 
 def test_of_two_rows_that_contradict_each_other_the_later_is_rejected(home: Home, store: SinkStore):
     alter(home, "create unique index on {energy}_older (power_kw)")
-    years_ago = [a_reading(n)._replace(timestamp=NOON.replace(year=2016 + n)) for n in range(2)]
+    years_ago = [replace(a_reading(n), timestamp=NOON.replace(year=2016 + n)) for n in range(2)]
     assert [index for index, _ in store.find_rejected(years_ago)] == [1]
 
 
@@ -94,14 +94,14 @@ def test_what_is_checked_at_commit_only_is_found_too(home: Home, store: SinkStor
 
 
 def test_a_reading_that_cannot_even_be_staged_is_found(store: SinkStore):
-    nul = a_reading(1)._replace(device_id="meter\x00")
+    nul = replace(a_reading(1), device_id="meter\x00")
     [(index, fault)] = store.find_rejected([a_reading(0), nul, a_reading(2)])
     assert (index, fault.reason) == (1, "sqlstate_22021")
 
 
 def test_an_older_reading_does_not_undo_a_later_correction(home: Home, store: SinkStore):
     claim = store.claim(0, 0, None)
-    newer, older = a_reading(0, 2), a_reading(0, 1)._replace(received_at=NOON - timedelta(seconds=1))
+    newer, older = a_reading(0, 2), replace(a_reading(0, 1), received_at=NOON - timedelta(seconds=1))
     store.write([newer], {0: claim}, {0: Reached(1)}, Account(received=1), {})
     account = Account(received=1)
     store.write([older], {0: claim._replace(next_offset=1)}, {0: Reached(2)}, account, {})

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hl_platform.adapters.postgres.reading_rows import MIN_INSERT_ROWS, N_CAREFUL, Written
 from hl_platform.adapters.postgres.sink_store import SinkStore
@@ -94,7 +95,7 @@ def test_a_large_batch_is_inserted_unless_readings_are_there_already(home: Home)
     real = home.sink_store("sink")
     claim = real.claim(0, 0, None)
     fresh, later, last = fillers(0), fillers(1), fillers(2)
-    corrected = fresh[0]._replace(values=(1.0, 2.0, None, None))
+    corrected = replace(fresh[0], values=(1.0, 2.0, None, None))
     for number, (readings, expected) in enumerate(
         [
             (fresh, Written(MIN_INSERT_ROWS, 0)),
