@@ -211,10 +211,16 @@ class BatchWriter:
     def _measure(self, stored: Sequence[tuple[Item, Reading]]) -> None:
         now = self._now()
         # A replay was late by the time it took to mend its cause, an import by however old it is.
-        live = [reading for item, reading in stored if reading.is_live and item.record.is_of_device]
+        live = [
+            (item.record.appended_ms, reading)
+            for item, reading in stored
+            if reading.is_live and item.record.is_of_device
+        ]
         # The bridge wrote down when it got each; it need not read timestamps itself.
-        self._stats.delays("device_to_mqtt", [_ms(one.received_at - one.timestamp) for one in live])
-        self._stats.delays("device_to_row", [_ms(now - one.timestamp) for one in live])
+        self._stats.delays("device_to_mqtt", [_ms(one.received_at - one.timestamp) for _, one in live])
+        appended = [(at_ms, one.timestamp) for at_ms, one in live if at_ms is not None]
+        self._stats.delays("device_to_kafka", [at_ms - 1000 * time.timestamp() for at_ms, time in appended])
+        self._stats.delays("device_to_row", [_ms(now - one.timestamp) for _, one in live])
 
 
 def _ms(delay: timedelta) -> float:

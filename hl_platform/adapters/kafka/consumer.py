@@ -7,7 +7,15 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
+from confluent_kafka import (
+    TIMESTAMP_LOG_APPEND_TIME,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicCollection,
+    TopicPartition,
+)
 
 from hl_platform.adapters.kafka.config import Setting, admin_client, client_config
 from hl_platform.adapters.kafka.errors import passes, translate
@@ -51,6 +59,7 @@ class Record(NamedTuple):
         replay_of: the dead letter that it replays, as `entry_name` writes it; None for all others.
         is_import: whether a person imported it from a file.
         traceparent: the trace that it belongs to, as its device said.
+        appended_ms: when Kafka wrote it, in ms; None where the topic does not note that.
     """
 
     kafka_partition: int
@@ -62,6 +71,7 @@ class Record(NamedTuple):
     replay_of: str | None = None
     is_import: bool = False
     traceparent: str | None = None
+    appended_ms: int | None = None
 
     @property
     def kafka_time(self) -> datetime:
@@ -252,16 +262,18 @@ def _record_of(message: Message) -> Record:
     headers: dict[str, Any] = dict(message.headers() or ())
     # Nearly every record has none at all.
     replay_of, first_ms = _replay_of(headers) if headers else (None, None)
+    kind, kafka_ms = message.timestamp()
     return Record(
         message.partition() or 0,
         message.offset() or 0,
         key.decode(errors="replace") if key is not None else None,
         message.value() or b"",
-        message.timestamp()[1] if first_ms is None else first_ms,
+        kafka_ms if first_ms is None else first_ms,
         message.leader_epoch(),
         replay_of,
         IMPORT_OF in headers,
         _traceparent_of(headers) if headers else None,
+        kafka_ms if kind == TIMESTAMP_LOG_APPEND_TIME else None,
     )
 
 
