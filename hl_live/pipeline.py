@@ -30,11 +30,16 @@ class StageView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DelayView(msgspec.Struct, frozen=True, kw_only=True):
-    """A delay over the last minutes in milliseconds; null when nothing was measured."""
+    """A delay from the device over the last minutes in milliseconds; null when nothing was measured.
+
+    Args:
+        budget: how long it may be.
+    """
 
     p50: float | None
     p99: float | None
     max: float | None
+    budget: float
 
 
 class BalanceView(msgspec.Struct, frozen=True, kw_only=True):

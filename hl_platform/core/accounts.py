@@ -101,7 +101,7 @@ class StageStats:
             self._covered[place] = self._covered.get(place, Covered()).then(covered)
 
     def delay(self, measure: str, delay_ms: float, n: int = 1) -> None:
-        """Counts a delay in milliseconds under `device_to_mqtt`, `device_to_row` or `device_to_frame`."""
+        """Counts a delay in milliseconds under `device_to_mqtt`, `…_kafka`, `…_row` or `…_frame`."""
         with self._lock:
             self._delays[measure].add(delay_ms, n)
 

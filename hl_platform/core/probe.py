@@ -36,6 +36,9 @@ STAGES = (
     Stage("frame", "Kafka to frame", "kafka", 100.0),
 )
 BUDGET_MS = 1_000.0
+BY_NAME = {stage.name: stage for stage in STAGES}
+# What the services measure of readings: the delay from the device to each stage.
+MEASURES = tuple(f"device_to_{name}" for name in BY_NAME)
 
 
 class Step(NamedTuple):
@@ -53,6 +56,16 @@ class Step(NamedTuple):
     stage: Stage
     outcome: str
     delay_ms: float | None
+
+
+def measure_budget_ms(measure: str) -> float:
+    """How long a delay from the device may be: the budgets of all stages on its way."""
+    stage = BY_NAME.get(measure.removeprefix("device_to_"))
+    total = 0.0
+    while stage is not None:
+        total += stage.budget_ms
+        stage = BY_NAME.get(stage.behind)
+    return total
 
 
 def probe_topic(stream: Stream) -> str:

@@ -12,7 +12,7 @@ An outage anywhere ends the attempt and is none of the three tries: the caller w
 
 import random
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -32,6 +32,8 @@ MAX_TRIES = 3
 # Mean pause before the second and the third try, in seconds.
 PAUSES_S = (0.05, 0.15)
 MILLISECOND = timedelta(milliseconds=1)
+# Where Kafka's clock begins.
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class BatchWriter:
@@ -213,12 +215,19 @@ class BatchWriter:
     def _measure(self, stored: Sequence[tuple[Item, Reading]]) -> None:
         now = self._now()
         # A replay was late by the time it took to mend its cause, an import by however old it is.
-        live = [reading for item, reading in stored if reading.is_live and item.record.is_of_device]
-        # The bridge wrote down when it got each; it need not read timestamps itself.
-        self._stats.delays(
-            "device_to_mqtt", [(one.received_at - one.timestamp) / MILLISECOND for one in live]
-        )
-        self._stats.delays("device_to_row", [(now - one.timestamp) / MILLISECOND for one in live])
+        live = [
+            (item.record.appended_ms, one) for item, one in stored if one.is_live and item.record.is_of_device
+        ]
+        # The bridge wrote down when it got each, and Kafka when it appended it; they need not read timestamps.
+        measured = {
+            "device_to_mqtt": [(one.received_at - one.timestamp) / MILLISECOND for _, one in live],
+            "device_to_kafka": [
+                ms - (one.timestamp - EPOCH) / MILLISECOND for ms, one in live if ms is not None
+            ],
+            "device_to_row": [(now - one.timestamp) / MILLISECOND for _, one in live],
+        }
+        for measure, delays_ms in measured.items():
+            self._stats.delays(measure, delays_ms)
 
 
 def _failure_of(item: Item) -> Failure:

@@ -224,7 +224,7 @@ def _lag_table(lag: dict[str, int]) -> Table:
 
 def _delay_table(delays: dict[str, dict[str, float | None]]) -> Table:
     table = _table("Delay over the last 5 minutes, in ms", "from device to")
-    for column in ("p50", "p99", "max"):
+    for column in ("p50", "p99", "max", "budget"):
         table.add_column(column, justify="right")
     for measure, values in delays.items():
         shown = ("" if value is None else f"{value:,.1f}" for value in values.values())

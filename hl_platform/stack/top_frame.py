@@ -9,7 +9,7 @@ from rich.text import Text
 from hl_platform.adapters.postgres.silent_devices import MAX_SHOWN, SilentDevice
 from hl_platform.adapters.postgres.status import StageTotals
 from hl_platform.core.lag import PartitionLag
-from hl_platform.core.probe import STAGES
+from hl_platform.core.probe import measure_budget_ms
 from hl_platform.stack.backlog import backlog_renderable
 from hl_platform.stack.display import STYLES, duration_text
 from hl_platform.stack.lag import STYLES as LAG_STYLES
@@ -18,17 +18,6 @@ from hl_platform.stack.top_read import Snapshot
 LEVELS = ("shown", "ok", "warning", "critical")
 N_SILENT = 8
 COUNTS = ("received", "forwarded", "dead_lettered", "duplicates", "corrected", "dropped")
-
-
-def budget_ms(measure: str) -> float | None:
-    """How long a delay from the device may be: the budgets of all stages on its way; None of a measure without one."""
-    by_name = {stage.name: stage for stage in STAGES}
-    stage = by_name.get(measure.removeprefix("device_to_"))
-    total = 0.0
-    while stage is not None:
-        total += stage.budget_ms
-        stage = by_name.get(stage.behind)
-    return total or None
 
 
 def rates(
@@ -101,16 +90,16 @@ def _delays(now: Snapshot) -> Table:
     for column in ("p50", "p99", "max", "budget"):
         table.add_column(column, justify="right")
     for measure, delay in now.pipeline.delays.items():
-        budget = budget_ms(measure)
+        budget = measure_budget_ms(measure)
         cells = [_delay_cell(value, budget) for value in delay]
-        table.add_row(measure.removeprefix("device_to_"), *cells, "" if budget is None else f"{budget:,.0f}")
+        table.add_row(measure.removeprefix("device_to_"), *cells, f"{budget:,.0f}")
     return table
 
 
-def _delay_cell(value: float | None, budget: float | None) -> Text:
+def _delay_cell(value: float | None, budget: float) -> Text:
     if value is None:
         return Text("")
-    return Text(f"{value:,.1f}", style="yellow" if budget is not None and value > budget else "green")
+    return Text(f"{value:,.1f}", style="yellow" if value > budget else "green")
 
 
 def _lag(places: Sequence[PartitionLag]) -> Table:

@@ -37,7 +37,7 @@ def test_one_scrape_has_the_accounts_of_every_stage(flow: Flow):
         eventually(lambda stage=stage: rise(stage), lambda n: n >= 1)
 
 
-@pytest.mark.parametrize("measure", ["device_to_mqtt", "device_to_row"])
+@pytest.mark.parametrize("measure", ["device_to_mqtt", "device_to_kafka", "device_to_row"])
 def test_delays_of_live_readings_are_a_histogram_that_grows(flow: Flow, measure: str):
     def counted() -> float:
         return value(scrape(flow), "hl_delay_seconds_count", measure=measure) or 0

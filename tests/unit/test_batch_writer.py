@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hl_platform.adapters.kafka.consumer import Record
 from hl_platform.adapters.kafka.producer import KafkaProducer
@@ -36,6 +37,10 @@ def item(offset: int, second: int = 0, power_kw: float | None = 1.0, received_s:
     return Item(record, Reading("meter1", at, (1.0, power_kw), None, received_at), None)
 
 
+def ms(time: datetime) -> int:
+    return round(1000 * time.timestamp())
+
+
 def is_bad(reading: Reading) -> bool:
     return bool(reading.values[1] == BAD)
 
@@ -53,11 +58,12 @@ class House:
         self.store = FakeStore(rejects, goes_away)
         self.producer = FakeProducer()
         self.pauses: list[float] = []
+        self.stats = StageStats()
         self.writer = BatchWriter(
             stream=ENERGY,
             store=cast(SinkStore, self.store),
             producer=cast(KafkaProducer, self.producer),
-            stats=StageStats(),
+            stats=self.stats,
             now=lambda: NOON,
             pause=lambda seconds: self.pauses.append(seconds) or stopping,  # type: ignore[func-returns-value]
         )
@@ -177,3 +183,15 @@ def test_stopping_between_two_tries_discards_nothing():
     with pytest.raises(TransientError):
         house.writer.write([item(0, 0, BAD)], house.claims)
     assert house.producer.letters == []
+
+
+@pytest.mark.parametrize(
+    ("record", "n"),
+    [({"appended_ms": ms(NOON) + 3}, 1), ({}, 0), ({"appended_ms": ms(NOON) + 3, "replay_of": "a/0/1"}, 0)],
+    ids=["noted by Kafka", "not noted", "of a replay"],
+)
+def test_delay_to_kafka_ends_where_kafka_wrote_the_record(record: dict[str, Any], n: int):
+    house, sent = House(), item(0)
+    house.write([replace(sent, record=replace(sent.record, **record))])
+    delays = house.stats.take_delays()["device_to_kafka"]
+    assert (delays.n, delays.max_ms) == (n, 3.0 * n)

@@ -57,6 +57,7 @@ def test_topics_are_replicated_as_far_as_the_cluster_allows(n_brokers: int, repl
     assert readings.replication_factor == replication
     assert readings.config["min.insync.replicas"] == in_sync
     assert readings.config["retention.ms"] == str(7 * 86_400_000)
+    assert readings.config["message.timestamp.type"] == "LogAppendTime"
 
 
 def test_an_account_balances_by_definition_and_shows_what_is_in_flight():

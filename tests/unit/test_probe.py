@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from hl_platform.adapters.postgres.status import PipelineStatus, ServiceHolder
 from hl_platform.core.errors import PoisonRecordError
 from hl_platform.core.lag import PartitionLag
-from hl_platform.core.probe import PROBE_DEVICE, STAGES, first_failed, make_probe, plan_steps, probe_topic
+from hl_platform.core.probe import (
+    MEASURES,
+    PROBE_DEVICE,
+    STAGES,
+    first_failed,
+    make_probe,
+    measure_budget_ms,
+    plan_steps,
+    probe_topic,
+)
 from hl_platform.core.readings import ReadingDecoder, Source
 from hl_platform.core.settings import ReadingSettings
 from hl_platform.core.streams import Field, Stream
@@ -46,6 +55,15 @@ def test_probe_is_within_any_declared_limits(one: float | None, two: float | Non
     stream = Stream(name="s", mqtt_filter="a/s/#", kafka_topic="s", table="s", fields=(field,))
     value = make_probe(stream, NOW)
     ReadingDecoder(stream, ReadingSettings()).encode_record(value, NOW, Source("a/s/hl-probe", 1, False, "b"))  # noqa: FBT003
+
+
+def test_budget_of_a_delay_is_that_of_all_stages_on_its_way():
+    assert {measure: measure_budget_ms(measure) for measure in MEASURES} == {
+        "device_to_mqtt": 100.0,
+        "device_to_kafka": 300.0,
+        "device_to_row": 800.0,
+        "device_to_frame": 400.0,
+    }
 
 
 def test_every_stage_in_time_is_ok_and_one_beyond_its_budget_slow():

@@ -9,7 +9,7 @@ from dbt_like_sql.engine.marks import Backlog
 from hl_platform.adapters.postgres.silent_devices import SilentDevice
 from hl_platform.adapters.postgres.status import Delay, PipelineStatus, StageTotals
 from hl_platform.core.lag import PartitionLag
-from hl_platform.stack.top_frame import budget_ms, frame, rates
+from hl_platform.stack.top_frame import frame, rates
 from hl_platform.stack.top_read import Snapshot
 
 
@@ -28,15 +28,6 @@ def text_of(now: Snapshot, before: Snapshot) -> str:
     shown = console.file
     assert isinstance(shown, StringIO)
     return shown.getvalue()
-
-
-def test_budget_of_a_delay_is_that_of_all_stages_on_its_way():
-    assert [budget_ms(f"device_to_{stage}") for stage in ("kafka", "row", "frame", "moon")] == [
-        300.0,
-        800.0,
-        400.0,
-        None,
-    ]
 
 
 def test_rates_are_per_second_and_never_below_none():

@@ -8,7 +8,15 @@ from uuid import UUID
 
 import msgspec
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
+from confluent_kafka import (
+    TIMESTAMP_LOG_APPEND_TIME,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicCollection,
+    TopicPartition,
+)
 
 from hl_platform.adapters.kafka.config import Setting, admin_client, client_config
 from hl_platform.adapters.kafka.errors import passes, translate
@@ -52,6 +60,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         replay_of: the dead letter that it replays, as `entry_name` writes it; None for all others.
         is_import: whether a person imported it from a file.
         traceparent: the trace that it belongs to, as its device said.
+        appended_ms: when Kafka wrote it, in ms; None where the topic does not note that.
     """
 
     kafka_partition: int
@@ -63,6 +72,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     replay_of: str | None = None
     is_import: bool = False
     traceparent: str | None = None
+    appended_ms: int | None = None
 
     @property
     def kafka_time(self) -> datetime:
@@ -250,13 +260,15 @@ def _is_fatal(error: KafkaError) -> bool:
 
 def _record_of(message: Message) -> Record:
     key, found = message.key(), message.headers()
+    kind, kafka_ms = message.timestamp()
     record = Record(
         message.partition() or 0,
         message.offset() or 0,
         key.decode(errors="replace") if key is not None else None,
         message.value() or b"",
-        message.timestamp()[1],
+        kafka_ms,
         message.leader_epoch(),
+        appended_ms=kafka_ms if kind == TIMESTAMP_LOG_APPEND_TIME else None,
     )
     # Nearly every record has no headers at all.
     if not found:
@@ -265,7 +277,7 @@ def _record_of(message: Message) -> Record:
     replay_of, first_ms = _replay_of(headers)
     return msgspec.structs.replace(
         record,
-        kafka_ms=record.kafka_ms if first_ms is None else first_ms,
+        kafka_ms=kafka_ms if first_ms is None else first_ms,
         replay_of=replay_of,
         is_import=IMPORT_OF in headers,
         traceparent=_traceparent_of(headers),

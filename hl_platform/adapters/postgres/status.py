@@ -10,10 +10,10 @@ from hl_platform.adapters.postgres.alerts import Alert, read_alerts
 from hl_platform.adapters.postgres.balance_store import Balance, read_balances
 from hl_platform.adapters.postgres.errors import translated
 from hl_platform.core.histogram import DelayHistogram
+from hl_platform.core.probe import MEASURES, measure_budget_ms
 
 # Long enough to be steady, short enough to be about now.
 DELAY_MINUTES = 5
-MEASURES = ("device_to_mqtt", "device_to_row", "device_to_frame")
 
 READ_HOLDERS = """
 -- read_holders: who runs each service, newest first
@@ -111,7 +111,10 @@ class PipelineStatus(NamedTuple):
         return {
             "stages": [stage._asdict() for stage in self.stages],
             "lag": dict(sorted(lag.items())),
-            "delay_ms": {measure: delay._asdict() for measure, delay in self.delays.items()},
+            "delay_ms": {
+                measure: {**delay._asdict(), "budget": measure_budget_ms(measure)}
+                for measure, delay in self.delays.items()
+            },
             "balances": [_balance_document(balance) for balance in self.balances],
             "alerts": [
                 {**alert._asdict(), "since": alert.since.isoformat(), "text": alert.text}

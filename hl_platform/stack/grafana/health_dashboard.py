@@ -2,6 +2,7 @@
 
 from dbt_like_sql.engine.project import Project
 from hl_platform.core.histogram import N_BUCKETS, SMALLEST_MS, STEPS_PER_DOUBLING
+from hl_platform.core.probe import MEASURES
 from hl_platform.stack.grafana.panels import Json, dashboard, stat, table, time_series, wide
 
 BEAT = """\
@@ -86,8 +87,8 @@ def health_dashboard(project: Project, timezone: str) -> Json:
         wide(stat("Sinks behind bridges", BEHIND, "none", LAG), 6, 4),
         wide(stat("Alerts", ALERTS_RAISED, "none", NONE_ALLOWED), 6, 4),
         wide(stat("Accounts do not balance", UNBALANCED, "none", NONE_ALLOWED), 6, 4),
-        wide(stat("Delay now", delay_now(), "ms", DELAYS), 8),
-        wide(time_series("Delay from the device, of each minute", delays(), "ms"), 16),
+        wide(stat("Delay now", delay_now(), "ms", DELAYS), 12),
+        wide(time_series("Delay from the device, of each minute", delays(), "ms"), 12),
         wide(table("Services", SERVICES, {"heartbeat age": "s", "since": "s"})),
         wide(table("Alerts raised", ALERTS), height=5),
         wide(table("Accounts", ACCOUNTS, {"last reading": "s"})),
@@ -112,12 +113,18 @@ def delays() -> str:
 
 def delay_now() -> str:
     """p50 and p99 of each measure over the last minutes, as `hl status` shows them."""
-    return _percentiles("null::timestamptz", "minute > now() - interval '5 minutes'") + (
-        "select max(ms) filter (where measure = 'device_to_row' and name = 'p50') as \"to row, p50\",\n"
-        "    max(ms) filter (where measure = 'device_to_row' and name = 'p99') as \"to row, p99\",\n"
-        "    max(ms) filter (where measure = 'device_to_frame' and name = 'p50') as \"to frame, p50\",\n"
-        "    max(ms) filter (where measure = 'device_to_frame' and name = 'p99') as \"to frame, p99\"\nfrom named"
+    columns = ",\n    ".join(
+        f"max(ms) filter (where measure = '{measure}' and name = '{name}') as \"{_title(measure)}, {name}\""
+        for measure in MEASURES
+        for name in ("p50", "p99")
     )
+    return _percentiles("null::timestamptz", "minute > now() - interval '5 minutes'") + (
+        f"select {columns}\nfrom named"
+    )
+
+
+def _title(measure: str) -> str:
+    return measure.removeprefix("device_").replace("_", " ")
 
 
 def _percentiles(minute: str, where: str) -> str:

@@ -5,11 +5,11 @@ import type { DelayView, StageView } from '../types'
 import { DeadLetters } from './DeadLetters'
 
 const REFRESH_MS = 2_000
-/** What is measured at a stage, and what it may take since the device, ms. */
-const ENDS: Record<string, { measure: string; budget: number }> = {
-  bridge: { measure: 'device_to_mqtt', budget: 100 },
-  sink: { measure: 'device_to_row', budget: 500 },
-  live: { measure: 'device_to_frame', budget: 100 },
+/** Where delays since the device end at each stage, and what a person calls it. */
+const ENDS: Record<string, Record<string, string>> = {
+  bridge: { mqtt: 'MQTT', kafka: 'Kafka' },
+  sink: { row: 'row' },
+  live: { frame: 'screen' },
 }
 const TEXTS: Record<string, string> = { bridge: 'MQTT to Kafka', sink: 'Kafka to PostgreSQL', live: 'Kafka to screens' }
 /** Lag of more records than this is worth a look; of more than ten times as many, a worry. */
@@ -111,7 +111,6 @@ function Stage({ stage, delays, earlier, now, format }: StageProps) {
       ['dropped', stage.dropped],
     ] as const
   ).filter(([, n]) => n > 0)
-  const end = ENDS[stage.name]
   return (
     <li data-stage={stage.name}>
       <h3>{stage.name.charAt(0).toUpperCase() + stage.name.slice(1)}</h3>
@@ -125,27 +124,30 @@ function Stage({ stage, delays, earlier, now, format }: StageProps) {
           {format.number(n, '')} {what}
         </p>
       ))}
-      {end !== undefined && <Delay stage={stage.name} delay={delays[end.measure]} budget={end.budget} format={format} />}
+      {Object.entries(ENDS[stage.name] ?? {}).map(([end, title]) => {
+        const delay = delays[`device_to_${end}`]
+        return delay && <Delay key={end} end={end} title={title} delay={delay} format={format} />
+      })}
     </li>
   )
 }
 
 interface DelayProps {
-  stage: string
-  delay: DelayView | undefined
-  budget: number
+  end: string
+  title: string
+  delay: DelayView
   format: Format
 }
 
-function Delay({ stage, delay, budget, format }: DelayProps) {
-  const p99 = delay?.p99 ?? null
+function Delay({ end, title, delay, format }: DelayProps) {
+  const { p50, p99, budget } = delay
   return (
     <div className="budget" data-over={(p99 !== null && p99 > budget) || undefined}>
-      <p data-testid={`delay-${stage}`}>
-        {p99 === null ? 'No delay measured' : `p99 ${format.delay(p99)}, median ${format.delay(delay!.p50 ?? p99)}`}
+      <p data-testid={`delay-${end}`}>
+        To {title} {p99 === null ? 'not measured' : `p99 ${format.delay(p99)}, median ${format.delay(p50 ?? p99)}`}
         <span> of {format.delay(budget)}</span>
       </p>
-      <meter min={0} max={budget} value={Math.min(budget, p99 ?? 0)} aria-label={`Delay since the device, 99th percentile, ${stage}`} />
+      <meter min={0} max={budget} value={Math.min(budget, p99 ?? 0)} aria-label={`Delay from device to ${title}, 99th percentile`} />
     </div>
   )
 }

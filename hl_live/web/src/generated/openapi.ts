@@ -144,6 +144,7 @@ export interface DelayView {
   p50: number | null
   p99: number | null
   max: number | null
+  budget: number
 }
 export interface DeviceView {
   stream: string
