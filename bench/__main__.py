@@ -42,8 +42,8 @@ PARTS: dict[str, ModuleType] = {
 }
 # What `make bench` runs on servers of its own, and writes as JSON.
 COMPARING = ("bridge", "sink", "feed")
-# And on the running stack; the load comes last, so that the others see it at its normal rate.
-ON_THE_STACK = ("delay", "footprint", "load")
+# And on the running stack; first what looks at it at its normal rate.
+ON_THE_STACK = ("footprint", "delay", "load")
 RESULTS = Path("bench/results")
 
 
@@ -80,7 +80,7 @@ def _measure_stack() -> int:
     try:
         RunningStack()
     except ConfigError:
-        console().print("No hl runs here: delay, footprint and load were left out. `hl up` starts one.")
+        console().print("No hl runs here: footprint, delay and load were left out. `hl up` starts one.")
         return 0
     return max(int(PARTS[name].main(_defaults(PARTS[name]))) for name in ON_THE_STACK)
 

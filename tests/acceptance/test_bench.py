@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.conftest import Installation
+
 pytestmark = pytest.mark.slow
 
 
@@ -43,3 +45,23 @@ def test_a_stage_is_measured_beside_its_peers(
     assert {one["beside"] for one in found["comparisons"]} == beside
     assert all(one["hl"]["median"] > 0 and one["theirs"]["median"] > 0 for one in found["comparisons"])
     assert found["machine"]["n_cores"] > 0
+
+
+def test_delays_are_measured_beside_a_running_stack_with_their_proof(
+    running: Installation, tmp_path: Path
+) -> None:
+    figures = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "bench", "delay", "--rates", "5,50", "--seconds", "2"]
+    done = subprocess.run(
+        [*command, "--json", str(figures)],
+        env=running.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # Goals and a steady publisher are for a machine that does nothing else: here they may be missed, but no reading.
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    found = json.loads(figures.read_text())["rates"]
+    assert [one["n_sent"] for one in found] == [10, 100]
+    reasons = [reason for one in found for reason in one["wrong"]]
+    assert [one for one in reasons if not one.startswith(("p99 of", "the publisher fell behind"))] == []
