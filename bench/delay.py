@@ -131,8 +131,8 @@ async def measure(stack: RunningStack, order: Order, patience_s: float) -> Found
     outcome = await asyncio.to_thread(proof.settle, expected)
     proof.clean_up(devices)
     wrong = outcome.wrong
-    if _n_told(reader) != order.n_readings:
-        wrong = [f"{order.n_readings} sent, {_n_told(reader)} frames and missed ones", *wrong]
+    if reader.n_told != order.n_readings:
+        wrong = [f"{order.n_readings} sent, {reader.n_told} frames and missed ones", *wrong]
     if reader.n_missed:
         wrong = [
             f"the feed left out {reader.n_missed} frames: more waited than a client's queue holds",
@@ -143,12 +143,8 @@ async def measure(stack: RunningStack, order: Order, patience_s: float) -> Found
 
 def _wait_for(n_readings: int, reader: Reader, watch: RowWatch, patience_s: float) -> None:
     until = time.monotonic() + patience_s
-    while min(_n_told(reader), len(watch.delays)) < n_readings and time.monotonic() < until:
+    while min(reader.n_told, len(watch.delays)) < n_readings and time.monotonic() < until:
         time.sleep(WAIT_S)
-
-
-def _n_told(reader: Reader) -> int:
-    return len(reader.delays or ()) + reader.n_missed
 
 
 def goal_of(rate: float) -> Goal | None:

@@ -108,8 +108,8 @@ def _listens(port: int) -> bool:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `python -m bench feed` takes."""
-    parser.add_argument("--clients", default="10,100,500", help="numbers of clients, with commas between")
-    parser.add_argument("--rates", default="10,100", help="readings per second, with commas between")
+    parser.add_argument("--clients", default="1,100,1000", help="numbers of clients, with commas between")
+    parser.add_argument("--rates", default="20,100", help="readings per second, with commas between")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
 

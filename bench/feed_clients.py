@@ -20,13 +20,22 @@ C = TypeVar("C", bound=Counter)
 
 
 class Reader(Counter):
-    """A client; one that is watched notes the delay of each reading, in seconds, and what it was too slow for."""
+    """A client; one that is watched notes the delay of each reading, in seconds, and what it was too slow for.
+
+    Its first and last bytes came at `first_at` and `last_at`, in Unix seconds.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.delays: list[float] | None = None
         self.n_missed = 0
+        self.first_at = self.last_at = 0.0
         self._tail = b""
+
+    @property
+    def n_told(self) -> int:
+        """Readings that it has, and those of which it knows that it misses them."""
+        return len(self.delays or ()) + self.n_missed
 
     def data_received(self, data: bytes) -> None:
         """Counts, and notes when each message arrived."""
@@ -34,6 +43,7 @@ class Reader(Counter):
         if self.delays is None:
             return
         now, end = time.time(), 0
+        self.first_at, self.last_at = self.first_at or now, now
         data = self._tail + data
         for found in WANTED.finditer(data):
             if found[1] is None:
