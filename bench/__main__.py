@@ -13,6 +13,7 @@ from bench import (
     bridge,
     delay,
     feed,
+    feed_stack,
     footprint,
     garbage,
     kills,
@@ -34,6 +35,7 @@ PARTS: dict[str, ModuleType] = {
     "bridge": bridge,
     "aggregates": aggregates,
     "feed": feed,
+    "feed-stack": feed_stack,
     "resume": resume,
     "asgi": asgi,
     "api": api,
@@ -42,8 +44,8 @@ PARTS: dict[str, ModuleType] = {
 }
 # What `make bench` runs on servers of its own, and writes as JSON.
 COMPARING = ("bridge", "sink", "feed")
-# And on the running stack; the load comes last, so that the others see it at its normal rate.
-ON_THE_STACK = ("delay", "footprint", "load")
+# And on the running stack; first what looks at it at its normal rate.
+ON_THE_STACK = ("footprint", "delay", "feed-stack", "load")
 RESULTS = Path("bench/results")
 
 
@@ -80,7 +82,7 @@ def _measure_stack() -> int:
     try:
         RunningStack()
     except ConfigError:
-        console().print("No hl runs here: delay, footprint and load were left out. `hl up` starts one.")
+        console().print("No hl runs here: what measures it was left out. `hl up` starts one.")
         return 0
     return max(int(PARTS[name].main(_defaults(PARTS[name]))) for name in ON_THE_STACK)
 

@@ -204,12 +204,12 @@ def pace(site: Site, seed: int) -> tuple[float, float, float]:
         peer.look()
         publisher = Publisher(site.address)
         # The first ones find connections being made.
-        publisher.publish(plan.take(50), PACED_RATE)
+        publisher.pace(plan.take(50), PACED_RATE)
         until = time.monotonic() + PATIENCE_S
         while len(delays) < plan.n and time.monotonic() < until:
             time.sleep(0.1)
         delays.clear()
-        publisher.publish(plan.take(round(PACED_RATE * PACED_S)), PACED_RATE)
+        publisher.pace(plan.take(round(PACED_RATE * PACED_S)), PACED_RATE)
         time.sleep(1)
         publisher.close()
         peer.end()

@@ -1,4 +1,4 @@
-"""Readings for the bridge's measurement: made beforehand, and published over a bare socket."""
+"""Readings that are published over a bare socket: which were planned, when they are sent, how late that was."""
 
 import random
 import socket
@@ -17,11 +17,14 @@ from hl_platform.adapters.mqtt.packets import (
 from hl_platform.adapters.mqtt.properties import encode_length, string
 
 TOPIC = "homelab/energy"
+PREFIX = "bench"
 N_DEVICES = 50
 # What the broker takes unacknowledged; hl's own Mosquitto allows as many as it sends ahead.
 WINDOW = 1_500
 PUBACK_BYTES = 4
 CHUNK = 250
+# Between two looks at what is due: short beside every delay that is measured, long enough to be no load.
+STEP_S = 0.005
 
 
 class Reading(NamedTuple):
@@ -31,21 +34,34 @@ class Reading(NamedTuple):
     seq: int
 
 
+class Login(NamedTuple):
+    """What a broker may ask for."""
+
+    username: str | None
+    password: str | None
+
+
+NOBODY = Login(None, None)
+
+
 class Plan:
     """Which device sends when; every device counts its own readings.
 
     Args:
         seed: the same one, the same readings.
+        n_devices: how many send.
+        prefix: of their names.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, n_devices: int = N_DEVICES, prefix: str = PREFIX) -> None:
         self._rng = random.Random(seed)  # noqa: S311
-        self._counts = [0] * N_DEVICES
+        self._counts = [0] * n_devices
+        self._prefix = prefix
 
     def take(self, n: int) -> list[Reading]:
         """The next readings."""
         readings = []
-        for device in self._rng.choices(range(N_DEVICES), k=n):
+        for device in self._rng.choices(range(len(self._counts)), k=n):
             readings.append(Reading(device, self._counts[device]))
             self._counts[device] += 1
         return readings
@@ -58,7 +74,12 @@ class Plan:
     @property
     def expected(self) -> dict[str, int]:
         """How many of each device were taken."""
-        return {f"bench{device:03}": n for device, n in enumerate(self._counts) if n}
+        return {name_of(self._prefix, device): n for device, n in enumerate(self._counts) if n}
+
+
+def name_of(prefix: str, device: int) -> str:
+    """The name of a device."""
+    return f"{prefix}{device:03}"
 
 
 def payload_of(reading: Reading) -> bytes:
@@ -75,21 +96,21 @@ def number_of(total_energy_kwh: float) -> int:
     return round((total_energy_kwh - 1000) * 100)
 
 
-def packet_of(reading: Reading, packet_id: int) -> bytes:
-    """A PUBLISH at QoS 1."""
-    topic = string(f"{TOPIC}/bench{reading.device:03}")
+def packet_of(reading: Reading, packet_id: int, prefix: str) -> bytes:
+    """A PUBLISH at QoS 1, with the time of now."""
+    topic = string(f"{TOPIC}/{name_of(prefix, reading.device)}")
     body = topic + packet_id.to_bytes(2, "big") + b"\0" + payload_of(reading)
     return b"\x32" + encode_length(len(body)) + body
 
 
-def connect(address: tuple[str, int], client_id: str) -> socket.socket:
+def connect(address: tuple[str, int], client_id: str, login: Login = NOBODY) -> socket.socket:
     """A socket on which the broker has said CONNACK; its session is kept."""
-    connected = introduce(address, client_id)
+    connected = introduce(address, client_id, login)
     await_packet(connected)
     return connected
 
 
-def introduce(address: tuple[str, int], client_id: str) -> socket.socket:
+def introduce(address: tuple[str, int], client_id: str, login: Login = NOBODY) -> socket.socket:
     """A socket on which CONNECT was sent."""
     connected = socket.create_connection(address)
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -98,8 +119,8 @@ def introduce(address: tuple[str, int], client_id: str) -> socket.socket:
         keep_alive_s=0,
         session_expiry_s=3_600,
         receive_maximum=10_000,
-        username=None,
-        password=None,
+        username=login.username,
+        password=login.password,
     )
     connected.sendall(greeting)
     return connected
@@ -126,38 +147,62 @@ class Publisher:
 
     Args:
         address: of the broker.
+        prefix: of the devices' names.
+        client_id, login: what the broker is told.
     """
 
-    def __init__(self, address: tuple[str, int]) -> None:
-        self._socket = connect(address, "bench-publisher")
+    def __init__(
+        self,
+        address: tuple[str, int],
+        prefix: str = PREFIX,
+        client_id: str = "bench-publisher",
+        login: Login = NOBODY,
+    ) -> None:
+        self._socket = connect(address, client_id, login)
+        self._prefix = prefix
         self._n_sent = 0
         self._n_acknowledged = 0
 
-    def publish(self, readings: Sequence[Reading], rate: float | None = None) -> None:
-        """Returns when the broker has acknowledged them all.
+    def publish(self, readings: Sequence[Reading]) -> None:
+        """Returns when the broker has acknowledged them all."""
+        for at in range(0, len(readings), CHUNK):
+            self._send(readings[at : at + CHUNK])
+        self._await(self._n_sent)
+
+    def pace(self, readings: Sequence[Reading], rate: float) -> list[float]:
+        """Publishes each when it is due, whatever became of those before; returns when all are acknowledged.
 
         Args:
             readings: in order.
-            rate: readings per second; None for as fast as it goes.
+            rate: readings per second.
+
+        Returns:
+            Seconds by which the oldest of each step was late. Only a step or more means that it fell behind.
         """
         began = time.monotonic()
-        size = CHUNK if rate is None else 1
-        for at in range(0, len(readings), size):
-            if rate is not None:
-                time.sleep(max(0.0, began + at / rate - time.monotonic()))
-            self._send(readings[at : at + size])
+        at, late = 0, []
+        while at < len(readings):
+            passed = time.monotonic() - began
+            n_due = min(int(passed * rate) + 1 - at, CHUNK)
+            if n_due > 0:
+                late.append(passed - at / rate)
+                self._send(readings[at : at + n_due])
+                at += n_due
+            if (left := began + at / rate - time.monotonic()) > 0:
+                time.sleep(max(left, STEP_S))
         self._await(self._n_sent)
+        return late
 
     def close(self) -> None:
-        """Says good-bye."""
-        self._socket.sendall(encode_disconnect())
+        """Says good-bye, and leaves no session."""
+        self._socket.sendall(encode_disconnect(session_expiry_s=0))
         self._socket.close()
 
     def _send(self, readings: Sequence[Reading]) -> None:
         self._await(self._n_sent + len(readings) - WINDOW)
         packets = []
         for reading in readings:
-            packets.append(packet_of(reading, self._n_sent % 65_535 + 1))
+            packets.append(packet_of(reading, self._n_sent % 65_535 + 1, self._prefix))
             self._n_sent += 1
         self._socket.sendall(b"".join(packets))
 

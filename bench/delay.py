@@ -1,29 +1,36 @@
-"""Device to frame and device to row on the running stack, measured from outside.
+"""Device to frame and device to row on the running stack at several rates, measured from outside.
 
-Both begin with the timestamp in the reading, which is when its device says it measured. A frame is there when a
-WebSocket client has it; a row is there when a query of another connection finds it. The stack's own figures are
-in `hl status`.
+A process of its own publishes; both delays begin when it stamps a reading and sends it. A frame is there when a
+WebSocket client has it; a row is there when a query of another connection finds it. After each rate every reading must
+be one frame and one row, and the accounts balance; the rows are deleted again. The stack's own figures are in
+`hl status`.
 """
 
 import argparse
 import asyncio
-import json
+import secrets
 import threading
 import time
-import urllib.request
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import uvloop
 from psycopg import sql
 from rich.table import Table
-from websockets.asyncio.client import connect as connect_websocket
 
+from bench.feed_clients import Reader, join
+from bench.paced import Late, Order, send_paced
+from bench.proof import Proof
+from bench.report import machine, write_json
 from bench.stack import RunningStack, console, percentiles
-from hl_platform.core.streams import Stream
 
+STREAM = "energy"
 # Short, for it is the resolution; long enough not to be a load of its own.
-POLL_S = 0.003
+POLL_S = 0.005
+WAIT_S = 0.05
+# What a subscription of the feed may name.
+MAX_DEVICES = 200
 
 NEW_ROWS = """
 -- new_rows: timestamps of known devices after the last one seen of each, by the primary key
@@ -37,108 +44,204 @@ lateral (
 """
 
 
-class Delays:
-    """Seconds by stream, of readings that were measured after the start."""
+class Goal(NamedTuple):
+    """What p99 should not exceed at rates up to this one, in ms."""
 
-    def __init__(self, start: datetime) -> None:
-        self.start = start
-        self.by_stream: dict[str, list[float]] = {}
-
-    def add(self, stream: str, timestamp: datetime, now: float) -> None:
-        """Counts a reading that is there at `now`, in Unix seconds."""
-        if timestamp > self.start:
-            self.by_stream.setdefault(stream, []).append(now - timestamp.timestamp())
+    rate: float
+    frame_ms: float
+    row_ms: float
 
 
-def devices_of(stack: RunningStack, stream: str) -> list[str]:
-    """The devices that a stream knows."""
-    url = f"http://{stack.live_address}/api/v1/{stream}/latest"
-    request = urllib.request.Request(url, headers=stack.live_headers)
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - our own service
-        return [reading["device_id"] for reading in json.load(answer)["readings"]]
+GOALS = (Goal(3, 25, 150), Goal(5_000, 250, 250))
 
 
-async def watch_frames(stack: RunningStack, stream: str, delays: Delays, seconds: float) -> None:
-    """Counts the frames of one stream."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + seconds
-    url = f"ws://{stack.live_address}/ws/{stream}"
-    async with connect_websocket(url, compression=None, additional_headers=stack.live_headers) as socket:
-        while (left := until - loop.time()) > 0:
-            try:
-                text = await asyncio.wait_for(socket.recv(), left)
-            except TimeoutError:
-                return
-            now = time.time()
-            frame = json.loads(text)
-            if frame["type"] == "data":
-                delays.add(stream, datetime.fromisoformat(frame["timestamp"]), now)
+class Found(NamedTuple):
+    """What one rate gave.
+
+    Args:
+        frames, rows: delays in seconds.
+        polls: seconds that each look for rows took.
+        wrong: one sentence for everything that does not hold.
+    """
+
+    frames: list[float]
+    rows: list[float]
+    polls: list[float]
+    late: Late
+    wrong: list[str]
 
 
-def watch_rows(
-    stack: RunningStack, devices: Mapping[str, list[str]], delays: Delays, seconds: float, polls: list[float]
-) -> None:
-    """Counts rows as they become visible; notes how long each look took."""
-    seen = {(stream, device): delays.start for stream in devices for device in devices[stream]}
-    until = time.monotonic() + seconds
-    with stack.connect() as conn:
-        while time.monotonic() < until:
-            began = time.perf_counter()
-            for stream, known in devices.items():
+class RowWatch(threading.Thread):
+    """Notes when rows become visible.
+
+    Args:
+        stack: whose.
+        devices: whose rows.
+        start: rows before it are not looked at.
+    """
+
+    def __init__(self, stack: RunningStack, devices: list[str], start: datetime) -> None:
+        super().__init__()
+        self.delays: list[float] = []
+        self.polls: list[float] = []
+        self.ended = threading.Event()
+        self._stack, self._start_at = stack, start
+        self._seen = dict.fromkeys(devices, start)
+
+    def run(self) -> None:
+        """Looks until `ended` is set."""
+        query = sql.SQL(NEW_ROWS).format(table=sql.Identifier(self._stack.streams[STREAM].table))
+        with self._stack.connect() as conn:
+            while not self.ended.wait(POLL_S):
+                began = time.perf_counter()
                 values = {
-                    "devices": known,
-                    "since": [seen[stream, device] for device in known],
-                    "start": delays.start,
+                    "devices": list(self._seen),
+                    "since": list(self._seen.values()),
+                    "start": self._start_at,
                 }
-                rows = conn.execute(_query(stack.streams[stream]), values).fetchall()
+                rows = conn.execute(query, values).fetchall()
                 now = time.time()
                 for device, timestamp in rows:
-                    delays.add(stream, timestamp, now)
-                    seen[stream, device] = max(seen[stream, device], timestamp)
-            polls.append(time.perf_counter() - began)
-            time.sleep(POLL_S)
+                    self.delays.append(now - timestamp.timestamp())
+                    # Rows of a device come in the order of their time.
+                    self._seen[device] = timestamp
+                self.polls.append(time.perf_counter() - began)
 
 
-def _query(stream: Stream) -> sql.Composed:
-    return sql.SQL(NEW_ROWS).format(table=sql.Identifier(stream.table))
+async def measure(stack: RunningStack, order: Order, patience_s: float) -> Found:
+    """One rate."""
+    expected = order.expected
+    devices = list(expected)
+    proof = Proof(stack, [STREAM], patience_s)
+    watch = RowWatch(stack, devices, proof.start)
+    wish = {"type": "subscribe", "streams": [STREAM], "device_id": devices, "snapshot": False}
+    live = stack.settings.live
+    (reader,) = await join(1, (live.host, live.port), stack.live_headers, wish)
+    frames: list[float] = []
+    reader.delays = frames
+    watch.start()
+    try:
+        late = await asyncio.to_thread(send_paced, stack, order)
+        # Counting rows is work for the database: not before the last one is there.
+        await asyncio.to_thread(_wait_for, order.n_readings, reader, watch, patience_s)
+    finally:
+        watch.ended.set()
+        watch.join()
+        reader.transport.close()
+    outcome = await asyncio.to_thread(proof.settle, expected)
+    proof.clean_up(devices)
+    wrong = outcome.wrong
+    if reader.n_told != order.n_readings:
+        wrong = [f"{order.n_readings} sent, {reader.n_told} frames and missed ones", *wrong]
+    if reader.n_missed:
+        wrong = [
+            f"the feed left out {reader.n_missed} frames: more waited than a client's queue holds",
+            *wrong,
+        ]
+    return Found(frames, watch.delays, watch.polls, late, wrong)
 
 
-async def _measure(stack: RunningStack, frames: Delays, rows: Delays, seconds: float) -> list[float]:
-    devices = {stream: devices_of(stack, stream) for stream in stack.streams}
-    polls: list[float] = []
-    poller = threading.Thread(target=watch_rows, args=(stack, devices, rows, seconds, polls))
-    poller.start()
-    await asyncio.gather(*(watch_frames(stack, stream, frames, seconds) for stream in stack.streams))
-    await asyncio.to_thread(poller.join)
-    return polls
+def _wait_for(n_readings: int, reader: Reader, watch: RowWatch, patience_s: float) -> None:
+    until = time.monotonic() + patience_s
+    while min(reader.n_told, len(watch.delays)) < n_readings and time.monotonic() < until:
+        time.sleep(WAIT_S)
+
+
+def goal_of(rate: float) -> Goal | None:
+    """The goal of the next rate that has one."""
+    return next((goal for goal in GOALS if rate <= goal.rate), None)
+
+
+def missed(found: Found, goal: Goal | None) -> list[str]:
+    """One sentence for each reason why a rate is not as it should be."""
+    if found.late.is_behind:
+        return [f"the publisher fell behind by {found.late.p99_s * 1000:,.0f} ms: no figure", *found.wrong]
+    wrong = list(found.wrong)
+    for name, delays, limit_ms in (
+        ("frame", found.frames, goal.frame_ms if goal else None),
+        ("row", found.rows, goal.row_ms if goal else None),
+    ):
+        if not delays:
+            wrong.append(f"no {name} came")
+        elif limit_ms is not None and (p99_ms := percentiles(delays)[1] * 1000) > limit_ms:
+            wrong.append(f"p99 of device to {name} is {p99_ms:.1f} ms, its goal {limit_ms:g} ms")
+    return wrong
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `python -m bench delay` takes."""
-    parser.add_argument("--seconds", type=float, default=30.0, help="how long to measure")
-    parser.add_argument("--frame-p99-ms", type=float, default=100.0, help="goal; exit code 1 above it")
-    parser.add_argument("--row-p99-ms", type=float, default=500.0, help="goal; exit code 1 above it")
+    parser.add_argument(
+        "--rates",
+        type=lambda text: [float(rate) for rate in text.split(",")],
+        default=[3.0, 100.0, 1_000.0, 5_000.0],
+        help="readings per second, with commas between",
+    )
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long to send at each rate")
+    parser.add_argument("--devices", type=int, default=20, choices=range(1, MAX_DEVICES + 1), metavar="N")
+    parser.add_argument("--patience", type=float, default=60.0, help="seconds to wait for the last row")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Measures and prints; 1 when a goal was missed or nothing was there to measure."""
-    stack, start = RunningStack(), datetime.now(UTC)
-    frames, rows = Delays(start), Delays(start)
-    polls = uvloop.run(_measure(stack, frames, rows, arguments.seconds))
-    table = Table(title=f"delay in ms over {arguments.seconds:g} s, from the device's timestamp")
-    for head in ("", "stream", "readings", "p50", "p99", "max", "goal p99"):
-        table.add_column(head, justify="left" if head in ("", "stream") else "right")
-    met = True
-    goals = (("to frame", frames, arguments.frame_p99_ms), ("to row", rows, arguments.row_p99_ms))
-    for label, delays, goal in goals:
-        by_stream = {stream: delays.by_stream.get(stream, []) for stream in stack.streams}
-        everything = [delay for each in by_stream.values() for delay in each]
-        met = met and bool(everything) and percentiles(everything)[1] * 1000 <= goal
-        for stream, values in {**by_stream, "all": everything}.items():
-            figures = [f"{value * 1000:.1f}" for value in percentiles(values)] if values else ["-"] * 3
-            table.add_row(f"device {label}", stream, str(len(values)), *figures, f"{goal:g}")
-    out = console()
+    """Measures and prints; 1 when a goal was missed or a reading is not there once."""
+    stack, out, where = RunningStack(), console(), machine()
+    table = Table(title=f"delay in ms, {arguments.seconds:g} s at each rate, p50 / p99 / max")
+    for head in (
+        "readings/s",
+        "to frame",
+        "goal p99",
+        "to row",
+        "goal p99",
+        "rows looked for every",
+        "sent late",
+    ):
+        table.add_column(head, justify="right")
+    wrong, figures = [], []
+    for rate in arguments.rates:
+        prefix = f"bench-{secrets.token_hex(3)}-"
+        order = Order(prefix, arguments.devices, max(1, round(rate * arguments.seconds)), rate)
+        found = uvloop.run(measure(stack, order, arguments.patience))
+        goal, why = goal_of(rate), missed(found, goal_of(rate))
+        wrong += [f"{rate:,g}/s: {reason}" for reason in why]
+        table.add_row(f"{rate:,g}", *_cells(found, goal))
+        figures.append(to_json(rate, order.n_readings, found, goal, why))
     out.print(table)
-    resolution_ms = (percentiles(polls)[0] + POLL_S) * 1000 if polls else 0
-    out.print(f"Rows were looked for every {resolution_ms:.1f} ms, which their delays include.")
-    return 0 if met else 1
+    out.print("To row includes half the time between two looks, and what a look takes. Sent late: p99 / max.")
+    out.print(
+        "\n".join(wrong) or "Every reading sent is one frame and one row; goals are met, accounts balance."
+    )
+    if arguments.json:
+        write_json(arguments.json, {"machine": where, "seconds": arguments.seconds, "rates": figures})
+    return 1 if wrong else 0
+
+
+def _cells(found: Found, goal: Goal | None) -> list[str]:
+    late = f"{found.late.p99_s * 1000:.1f} / {found.late.max_s * 1000:.1f}"
+    every = f"{(percentiles(found.polls)[0] + POLL_S) * 1000:.1f}" if found.polls else "-"
+    if found.late.is_behind:
+        return ["fell behind", "", "fell behind", "", every, late]
+    frame_goal, row_goal = (f"{goal.frame_ms:g}", f"{goal.row_ms:g}") if goal else ("", "")
+    return [_shown(found.frames), frame_goal, _shown(found.rows), row_goal, every, late]
+
+
+def _shown(delays: list[float]) -> str:
+    return " / ".join(f"{value * 1000:.1f}" for value in percentiles(delays)) if delays else "-"
+
+
+def to_json(rate: float, n_sent: int, found: Found, goal: Goal | None, wrong: list[str]) -> dict[str, Any]:
+    """The figures of one rate; none where the publisher fell behind."""
+    return {
+        "rate": rate,
+        "n_sent": n_sent,
+        "to_frame_ms": None if found.late.is_behind else _percentiles_ms(found.frames),
+        "to_row_ms": None if found.late.is_behind else _percentiles_ms(found.rows),
+        "goal_p99_ms": {"frame": goal.frame_ms, "row": goal.row_ms} if goal else None,
+        "late_ms": {"p99": found.late.p99_s * 1000, "max": found.late.max_s * 1000},
+        "wrong": wrong,
+    }
+
+
+def _percentiles_ms(delays: list[float]) -> dict[str, float] | None:
+    if not delays:
+        return None
+    return {name: v * 1000 for name, v in zip(("p50", "p99", "max"), percentiles(delays), strict=True)}

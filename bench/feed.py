@@ -7,14 +7,11 @@ then it delivers less, and says so to each client; broadcast() keeps all that wa
 
 import argparse
 import asyncio
-import json
-import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,16 +19,16 @@ import psutil
 import uvloop
 from rich.table import Table
 
-from bench.asgi import HOST, START_TIMEOUT_S, Counter, memory_mb
+from bench.asgi import HOST, START_TIMEOUT_S, memory_mb
+from bench.feed_clients import join
 from bench.report import compare, machine, write_json
 from bench.stack import console, percentiles
 from hl_platform.stack.net import free_port
 
 SERVERS = ("hl", "broadcast")
-SUBSCRIBE = json.dumps({"type": "subscribe", "streams": ["energy"], "snapshot": False}).encode()
+SUBSCRIBE = {"type": "subscribe", "streams": ["energy"], "snapshot": False}
 # Of so many clients every message is looked at; of the others bytes are counted.
 N_WATCHED = 5
-TIMESTAMP = re.compile(rb'"timestamp":"([^"]+)"')
 DRAIN_S = 0.5
 
 
@@ -54,50 +51,10 @@ class Load(NamedTuple):
     seconds: float
 
 
-class Reader(Counter):
-    """A client; one that is watched notes the delay of each message."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.delays: list[float] | None = None
-
-    def data_received(self, data: bytes) -> None:
-        """Counts, and notes when each message arrived."""
-        super().data_received(data)
-        if self.delays is not None:
-            now = time.time()
-            for found in TIMESTAMP.finditer(data):
-                self.delays.append(now - datetime.fromisoformat(found[1].decode()).timestamp())
-
-
-async def join(port: int, server: str, n_clients: int) -> list[Reader]:
-    """Clients that are subscribed, with nothing counted yet."""
-    request = (
-        f"GET /api/v1/feed HTTP/1.1\r\nHost: {HOST}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
-    counters = []
-    for _ in range(n_clients):
-        _, counter = await asyncio.get_running_loop().create_connection(Reader, HOST, port)
-        counters.append(counter)
-        counter.transport.write(request.encode())
-        await counter.receive(1)
-        assert counter.head.startswith(b"HTTP/1.1 101"), counter.head
-        if server == "hl":
-            n_bytes = counter.n_bytes
-            # A client's frames are masked; a mask of zeros leaves the text as it is.
-            counter.transport.write(bytes((0x81, 0x80 | len(SUBSCRIBE))) + b"\0\0\0\0" + SUBSCRIBE)
-            await counter.receive(n_bytes + 1)
-    await asyncio.sleep(0.2)
-    for counter in counters:
-        counter.n_bytes = 0
-    return counters
-
-
 async def measure(process: "subprocess.Popen[str]", port: int, server: str, load: Load) -> Cell:
     """One cell of the table."""
     before_mb = memory_mb(psutil.Process(process.pid))
-    readers = await join(port, server, load.n_clients)
+    readers = await join(load.n_clients, (HOST, port), {}, SUBSCRIBE if server == "hl" else None)
     kb = (memory_mb(psutil.Process(process.pid)) - before_mb) * 1000 / load.n_clients
     watched = readers[:N_WATCHED]
     for reader in watched:
@@ -151,8 +108,8 @@ def _listens(port: int) -> bool:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `python -m bench feed` takes."""
-    parser.add_argument("--clients", default="10,100,500", help="numbers of clients, with commas between")
-    parser.add_argument("--rates", default="10,100", help="readings per second, with commas between")
+    parser.add_argument("--clients", default="1,100,1000", help="numbers of clients, with commas between")
+    parser.add_argument("--rates", default="20,100", help="readings per second, with commas between")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
 

@@ -11,10 +11,9 @@ from datetime import UTC, datetime
 
 import msgspec
 from confluent_kafka import Consumer, TopicPartition
-from psycopg import sql
 from rich.table import Table
 
-from bench.load import DELETE_ROWS
+from bench.proof import delete_rows
 from bench.stack import RunningStack, console, percentiles
 from hl_platform.adapters.kafka.config import client_config
 from hl_platform.adapters.mqtt.publisher import MqttPublisher
@@ -134,10 +133,7 @@ class Bench:
         """Takes the rows away again; dead letters stay until their retention ends."""
         self._consumer.close()
         devices = [self._device(name) for name in ("measured", "good")]
-        with self._stack.connect(read_only=False) as conn:
-            conn.execute(
-                sql.SQL(DELETE_ROWS).format(table=sql.Identifier(self._stream.table)), {"devices": devices}
-            )
+        delete_rows(self._stack, ["energy"], devices)
 
     def _ends(self, *, dead: bool) -> list[tuple[TopicPartition, int]]:
         topic = self._stream.dead_letter_topic if dead else self._stream.kafka_topic

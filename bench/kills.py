@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import load
+from bench.proof import ALL_IS_WELL, read_accounts, read_counts, unbalanced
 from bench.stack import RunningStack
 from hl_platform.core.errors import HlError
 from hl_platform.stack.status import read_report
@@ -74,7 +75,7 @@ def main(arguments: argparse.Namespace) -> int:
     wrong = [f"{name} did not come back" for name, seconds in outcomes if seconds is None]
     wrong += verdict(stack, devices, start, sender.n_sent, arguments.patience)
     console.print(f"{sender.n_sent:,} readings sent and acknowledged")
-    console.print("\n".join(wrong) or "Every reading sent is one row, and the accounts balance.")
+    console.print("\n".join(wrong) or ALL_IS_WELL)
     return 1 if wrong else 0
 
 
@@ -173,15 +174,15 @@ def verdict(
     deadline = time.monotonic() + patience_s
     while True:
         with stack.connect() as conn:
-            counts = load.read_counts(conn, stack, ["energy"], devices, start)
-            accounts = load.read_accounts(conn)
+            counts = read_counts(conn, stack, ["energy"], devices, start)
+            accounts = read_accounts(conn)
         n_rows, n_moments = (sum(pair[index] for pair in counts.values()) for index in (0, 1))
-        unbalanced = load.unbalanced(accounts)
-        if (n_rows == n_sent and not unbalanced) or time.monotonic() > deadline:
+        wrong = unbalanced(accounts)
+        if (n_rows == n_sent and not wrong) or time.monotonic() > deadline:
             break
         time.sleep(0.5)
-    wrong = [] if n_rows == n_moments == n_sent else [f"{n_sent} sent, {n_rows} rows"]
-    return wrong + unbalanced
+    lost = [] if n_rows == n_moments == n_sent else [f"{n_sent} sent, {n_rows} rows"]
+    return lost + wrong
 
 
 def _shown(seconds: float | None) -> str:

@@ -8,7 +8,6 @@ started again, and the time begins when it listens.
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import re
@@ -18,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import psutil
@@ -26,6 +26,7 @@ from confluent_kafka import Producer
 from rich.table import Table
 
 from bench.asgi import HOST, START_TIMEOUT_S, Counter
+from bench.feed_clients import ask, connect
 from bench.stack import console, own_kafka, own_postgres, percentiles
 from hl_live.client import FIRST_WAIT_S
 from hl_platform.adapters.kafka.topics import ensure_topics
@@ -144,22 +145,11 @@ def running_service(n_clients: int) -> Iterator[Service]:
 
 async def join(port: int, wanted: int, positions: dict[int, int] | None) -> Client:
     """A client that has asked for what it wants."""
-    head = (
-        f"GET /api/v1/feed HTTP/1.1\r\nHost: {HOST}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
-    _, client = await asyncio.get_running_loop().create_connection(lambda: Client(wanted), HOST, port)
-    client.transport.write(head.encode())
-    await client.receive(1)
-    assert client.head.startswith(b"HTTP/1.1 101"), client.head
-    wish = {"type": "subscribe", "streams": [STREAM], "snapshot": False}
+    client = await connect(lambda: Client(wanted), (HOST, port), {})
+    wish: dict[str, Any] = {"type": "subscribe", "streams": [STREAM], "snapshot": False}
     if positions is not None:
         wish["positions"] = {STREAM: positions}
-    text = json.dumps(wish).encode()
-    assert len(text) < 1 << 16
-    size = bytes((0x80 | len(text),)) if len(text) < 126 else b"\xfe" + len(text).to_bytes(2, "big")
-    # A client's frames are masked; a mask of zeros leaves the text as it is.
-    client.transport.write(b"\x81" + size + b"\0\0\0\0" + text)
+    ask(client, wish)
     return client
 
 

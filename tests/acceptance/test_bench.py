@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.conftest import Installation
+
 pytestmark = pytest.mark.slow
 
 
@@ -43,3 +45,28 @@ def test_a_stage_is_measured_beside_its_peers(
     assert {one["beside"] for one in found["comparisons"]} == beside
     assert all(one["hl"]["median"] > 0 and one["theirs"]["median"] > 0 for one in found["comparisons"])
     assert found["machine"]["n_cores"] > 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("delay", "--rates", "5,50", "--seconds", "2"),
+        ("feed-stack", "--clients", "20", "--frames", "10", "--rate", "100", "--seconds", "2"),
+    ],
+)
+def test_a_running_stack_is_measured_with_its_proof(
+    options: tuple[str, ...], running: Installation, tmp_path: Path
+) -> None:
+    figures = tmp_path / "figures.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", *options, "--json", str(figures)],
+        env=running.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    found = json.loads(figures.read_text())
+    reasons = [reason for one in found.get("rates", [found]) for reason in one["wrong"]]
+    # Goals and a steady publisher are for a machine that does nothing else: here they may be missed, but no reading.
+    assert [one for one in reasons if "goal" not in one and "fell behind" not in one] == []
