@@ -39,6 +39,8 @@ def client_config(kafka: KafkaSettings, client_id: str) -> dict[str, Setting]:
         # A broker that comes back is noticed within a second instead of ten.
         "reconnect.backoff.ms": 100,
         "reconnect.backoff.max.ms": 1_000,
+        # What a broker never answers is asked again after 15 s instead of a minute.
+        "socket.timeout.ms": 15_000,
         # 127.0.0.1 and [::1] may differ in who listens; the embedded broker is on IPv4.
         "broker.address.family": "v4" if bootstrap_servers.startswith("127.") else "any",
         # librdkafka would write a line to stderr at every try to reconnect; we say it now and then instead.
