@@ -33,6 +33,8 @@ from tests.servers import temporary_database
 
 HOST = "127.0.0.1"
 START_S = 90.0
+# As `hl up` does: a tick of the daemon lasts longer.
+STOP_S = 1.5
 N_CONNECTIONS = 10
 ACTIVE = ("NOT_STARTED", "QUEUED", "STARTING", "STARTED", "CANCELING")
 
@@ -229,7 +231,7 @@ class DagsterStack:
         self.orphans += psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(10)
+            process.wait(STOP_S)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()

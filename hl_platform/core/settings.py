@@ -236,8 +236,8 @@ class ServiceSettings(Section, frozen=True):
     ] = 3.0
     watch_s: Annotated[
         float,
-        Meta(ge=0, le=30, description="Seconds that a keep-alive sensor watches within each tick."),
-    ] = 3.8
+        Meta(ge=0, le=30, description="Seconds that a sensor which must be quick watches within each tick."),
+    ] = 28.8
 
 
 class DagsterSettings(Section, frozen=True):

@@ -11,6 +11,7 @@ from hl_platform.core.errors import TransientError
 from hl_platform.core.settings import ServiceSettings, Settings
 from hl_platform.defs.runs import HANDOVER_TAG, end_run, list_runs
 from hl_platform.pipeline.keep_alive import (
+    MISSED_BEATS,
     AskToStop,
     EndRun,
     HandOver,
@@ -19,14 +20,12 @@ from hl_platform.pipeline.keep_alive import (
     StayStopped,
     Wait,
     plan_keep_alive,
+    plan_next_look,
     recall_runs,
 )
 from hl_platform.pipeline.run_memory import ListedRun, decode_memory, encode_memory, remember
 
 log = structlog.get_logger()
-
-# Reading one row takes a millisecond or two.
-POLL_S = 0.25
 
 Outcome = dg.RunRequest | dg.SkipReason
 
@@ -73,6 +72,7 @@ class Watch:
         self._memory = decode_memory(context.cursor)
         self._runs: list[ListedRun] | None = None
         self._lease: LeaseRow | None = None
+        self._next_look_s = 0.0
 
     @property
     def cursor(self) -> str:
@@ -84,14 +84,17 @@ class Watch:
         deadline = time.monotonic() + self._rules.watch_s
         while True:
             outcome, settled = self._step()
-            if outcome is not None and (not settled or time.monotonic() >= deadline):
+            left_s = deadline - time.monotonic()
+            if outcome is not None and (not settled or left_s <= 0):
                 return outcome
             if outcome is not None:
-                time.sleep(POLL_S)
+                time.sleep(min(self._next_look_s, left_s))
 
     def _step(self) -> tuple[Outcome | None, bool]:
         """The tick's outcome so far, None to look again at once; and whether it is worth watching on."""
-        match plan_keep_alive(self._look(), self._rules):
+        situation = self._look()
+        self._next_look_s = plan_next_look(situation, self._rules)
+        match plan_keep_alive(situation, self._rules):
             case Start():
                 return dg.RunRequest(), False
             case HandOver(run_id):
@@ -109,9 +112,10 @@ class Watch:
                 return dg.SkipReason(f"{self._service}: {reason}."), True
 
     def _look(self) -> Situation:
-        clock, before = self._reader.clock(), self._lease
-        self._lease = lease = self._reader.lease(self._service)
-        silent = lease is None or clock.now - lease.beat_at > 2 * self._rules.heartbeat_s
+        before = self._lease
+        clock, lease = self._reader.look(self._service)
+        self._lease = lease
+        silent = lease is None or clock.now - lease.beat_at > MISSED_BEATS * self._rules.heartbeat_s
         changed = before is None or lease is None or before.run_id != lease.run_id
         # While the service beats, its row is all that needs reading.
         if self._runs is None or silent or changed or (lease and lease.released_at is not None):

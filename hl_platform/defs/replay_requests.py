@@ -14,7 +14,7 @@ from hl_platform.defs.dead_letters import JOB, KEY, ReprocessConfig
 from hl_platform.pipeline.reprocess import reprocessing
 from hl_platform.pipeline.verdicts import count_verdicts
 
-# Of Dagster's loop, which turns every 5 s: a person waits for it.
+# While something is under way, every turn of Dagster's loop, which takes 5 s.
 TICK_S = 4
 REQUEST_TAG = "hl/replay_request"
 NOTHING = "Nobody has asked for a replay."
@@ -40,6 +40,7 @@ def build_sensor(settings: Settings, streams: Mapping[str, Stream]) -> dg.Sensor
     )
     def replay_on_request(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         try:
+            store_of(settings).await_open(settings.service.watch_s)
             wanted = list(take_up(settings, streams, context.instance))
         except TransientError as exc:
             return dg.SkipReason(f"The database or Kafka cannot be reached: {exc}")
@@ -61,7 +62,7 @@ def take_up(
     Raises:
         TransientError: the database or Kafka is away; what was not done waits.
     """
-    store = ReplayRequests(require_address(settings.database.url, "database", "url"), "hl-replay-sensor")
+    store = store_of(settings)
     for request in store.open():
         if request.dry_run:
             _judge(settings, streams, store, request)
@@ -72,6 +73,11 @@ def take_up(
         elif run.is_failure_or_canceled:
             # It would have said so itself, had it not been killed, or had it ever begun.
             store.end(request.request_id, problem=f"The run {run.run_id} in Dagster did not succeed.")
+
+
+def store_of(settings: Settings) -> ReplayRequests:
+    """The requests, for the sensor."""
+    return ReplayRequests(require_address(settings.database.url, "database", "url"), "hl-replay-sensor")
 
 
 def _judge(

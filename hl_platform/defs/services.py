@@ -13,8 +13,9 @@ from hl_platform.defs.runs import DISPOSABLE_TAG, SERVICE_TAG, ended_by_others, 
 from hl_platform.pipeline.run_service import ServiceReport, run_service
 from hl_platform.pipeline.services import Service, plan_services
 
-# Dagster's sensor loop turns every 5 s. An interval of 5 would skip every turn that comes a millisecond early,
-# and leave the service unwatched for 10.
+# Dagster's sensor loop turns every 5 s, and a tick ends shortly before one of them (HL_SERVICE__WATCH_S). After one
+# that launched something the next follows at the next turn; an interval of 5 would skip it where it comes a
+# millisecond early.
 TICK_S = 4
 
 WHAT = {

@@ -33,6 +33,12 @@ OUTAGE_GRACE_S = 10.0
 # A run that failed younger than this had no chance; two in a row may be chance, from then on we pause.
 QUICK_FAILURE_S = 15.0
 FREE_RETRIES = 2
+# So many missed heartbeats, and its run and its process are looked at.
+MISSED_BEATS = 2
+# Reading one row takes a millisecond or two.
+MIN_POLL_S = 0.25
+# What else there is to see, such as the end of a run, is seen so late.
+MAX_POLL_S = 1.0
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 60.0
 
@@ -158,6 +164,19 @@ def plan_keep_alive(situation: Situation, rules: ServiceSettings) -> Action:
     return _pause(situation) or Start()
 
 
+def plan_next_look(situation: Situation, rules: ServiceSettings) -> float:
+    """Seconds until the next look, where all is well: a service that has just beaten cannot be missed before.
+
+    Args:
+        situation: as seen now.
+        rules: heartbeat and staleness.
+    """
+    if situation.lease is None or not holder_lives(situation, rules):
+        return MIN_POLL_S
+    missed_in_s = situation.lease.beat_at + MISSED_BEATS * rules.heartbeat_s - situation.clock.now
+    return min(max(missed_in_s, MIN_POLL_S), MAX_POLL_S)
+
+
 def holder_lives(situation: Situation, rules: ServiceSettings) -> bool:
     """Whether the lease is held and its heartbeat fresh."""
     lease = situation.lease
@@ -189,7 +208,7 @@ def _why_dead(run: Run, situation: Situation, rules: ServiceSettings) -> str:
         ending_s = now - max(lease.released_at, situation.clock.up_since)
         return f"it ended {ending_s:.0f} s ago and Dagster has not noticed" if ending_s > END_S else ""
     silent_s, up_s = now - lease.beat_at, now - situation.clock.up_since
-    if run.gone and silent_s > 2 * rules.heartbeat_s:
+    if run.gone and silent_s > MISSED_BEATS * rules.heartbeat_s:
         return f"its process {lease.pid} is gone"
     if silent_s > rules.stale_after_s and up_s > rules.stale_after_s + OUTAGE_GRACE_S:
         return f"its last heartbeat was {silent_s:.1f} s ago"

@@ -4,6 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -103,6 +104,7 @@ class _Tenure:
         self._service = service
         self.stats = StageStats()
         self._ended = threading.Event()
+        self._closing = ExitStack()
         self.keeper = LeaseKeeper(
             require_address(settings.database.url, "database", "url"),
             Holder(service.name, service.stage, run_id),
@@ -126,7 +128,8 @@ class _Tenure:
             return stop.is_set() or self._ended.is_set()
 
         try:
-            fenced = _work(make_workers(finished), finished)
+            with self._closing:
+                fenced = _work(make_workers(finished), finished)
         finally:
             self.keeper.release()
         reason = "fenced" if fenced or self.keeper.fenced else "stopped" if stop.is_set() else "handed_over"
@@ -151,6 +154,8 @@ class _Tenure:
         settings, service, stats = self._settings, self._service, self.stats
         _await(partial(ensure_topics, settings.kafka, service.streams), finished, math.inf)
         producer = KafkaProducer(settings.kafka, f"hl-{service.name}")
+        # What it has not delivered was not passed: the successor sends it.
+        self._closing.callback(producer.close, 0)
         tracing = open_tracing(settings.tracing.endpoint, service.name)
         sinks = [
             _make_sink(

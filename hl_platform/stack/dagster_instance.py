@@ -11,6 +11,8 @@ MODULE = "hl_platform.definitions"
 # Each keep-alive sensor holds one for most of the time, and the start of a run must not wait for it. Dagster would
 # allow four more than there are cores. Made on demand.
 CODE_SERVER_THREADS = 32
+# For the sensors that do not watch.
+N_OTHER_THREADS = 3
 
 DAGSTER_YAML = """\
 # Written by hl at every start; changes made here are lost.
@@ -40,7 +42,7 @@ local_artifact_storage:
   config:
     base_dir: {home}
 
-# A keep-alive sensor watches for most of its tick: each needs a thread.
+# The keep-alive sensors and that of replays watch for most of their tick: each needs a thread.
 sensors:
   use_threads: true
   num_workers: {n_sensor_threads}
@@ -49,10 +51,15 @@ sensors:
 # Ends runs that never start or never finish to be canceled; the dead are the sensors' business.
 run_monitoring:
   enabled: true
-  poll_interval_seconds: 5
+  poll_interval_seconds: 30
   start_timeout_seconds: 60
   cancel_timeout_seconds: 15
   max_resume_run_attempts: 0
+
+# Nothing here is automated by conditions; a daemon would ask the storage every five seconds whether it is.
+auto_materialize:
+  enabled: false
+  use_sensors: false
 
 # With telemetry on, Dagster looks up a host on the internet.
 telemetry:
@@ -103,8 +110,9 @@ def render_dagster_yaml(home: Path, n_services: int) -> str:
         home: what DAGSTER_HOME names.
         n_services: how many services are kept alive.
     """
-    # Two more for the sensors that do not watch.
-    return DAGSTER_YAML.format(url_variable=URL_VARIABLE, home=home, n_sensor_threads=n_services + 4)
+    return DAGSTER_YAML.format(
+        url_variable=URL_VARIABLE, home=home, n_sensor_threads=n_services + 1 + N_OTHER_THREADS
+    )
 
 
 def render_workspace_yaml(host: str, port: int) -> str:
@@ -124,6 +132,8 @@ def dagster_environment(home: Path, database_url: str) -> dict[str, str]:
         URL_VARIABLE: storage_url(database_url),
         # 8,760 planned partitions in one run took 203 s instead of 427 s.
         "DAGSTER_EVENT_BATCH_SIZE": "1000",
+        # Readings are due within half an hour; every 30 s by default.
+        "FRESHNESS_DAEMON_INTERVAL_SECONDS": "300",
     }
 
 
@@ -156,5 +166,5 @@ def webserver_command(python: str, home: Path, host: str, port: int) -> list[str
 def daemon_command(python: str, home: Path) -> list[str]:
     """Runs sensors and schedules."""
     # At "info" it writes several lines a second for as long as it lives; the ticks are in the page.
-    return [python, "-m", "dagster._daemon", "run", "--workspace", str(home / "workspace.yaml"),
+    return [python, "-m", "hl_platform.dagster_daemon", "run", "--workspace", str(home / "workspace.yaml"),
             "--log-level", "warning"]  # fmt: skip

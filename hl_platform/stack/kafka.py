@@ -62,6 +62,9 @@ log.segment.bytes=67108864
 log.index.size.max.bytes=262144
 log.roll.hours=24
 
+# The controller would write a record that says nothing twice a second.
+metadata.max.idle.interval.ms=10000
+
 # After a kill the broker may not return before its old registration has expired; 9 s by default.
 broker.session.timeout.ms=2500
 broker.heartbeat.interval.ms=500

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -83,11 +84,21 @@ class Child:
 
     def wait(self, timeout_s: float) -> bool:
         """Waits for the end; returns whether it came."""
-        try:
-            self._popen.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+        if self.returncode is None:
+            self._await_end(timeout_s)
+        return self.returncode is not None
+
+    def _await_end(self, timeout_s: float) -> None:
+        # Popen's own wait looks twenty times a second, for each program and for as long as hl runs.
+        # Another thread may have asked for the return code meanwhile, which removes the process.
+        with contextlib.suppress(ProcessLookupError):
+            end = os.pidfd_open(self.pid)
+            try:
+                poll = select.poll()
+                poll.register(end, select.POLLIN)
+                poll.poll(timeout_s * 1000)
+            finally:
+                os.close(end)
 
     def kill(self) -> None:
         """Ends it at once, with what is left of its session, and waits for that."""

@@ -55,6 +55,7 @@ def test_dead_and_hung_services_are_replaced(stack: DagsterStack) -> None:
     stack.carries("after-both")
 
 
+@pytest.mark.timeout(400)
 def test_terminated_service_stays_stopped_until_its_sensor_is_switched_on_again(stack: DagsterStack) -> None:
     run_id = stack.holder("bridge").run_id
     stack.terminate(run_id)

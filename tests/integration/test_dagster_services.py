@@ -98,6 +98,8 @@ def test_hung_run_is_declared_dead_and_its_process_ended(stack: DagsterStack) ->
     assert stack.status(before.run_id) == "FAILURE"
 
 
+# Switching a sensor off waits for ticks of another, which are half a minute apart.
+@pytest.mark.timeout(400)
 def test_terminated_run_stays_stopped_until_its_sensor_is_switched_on_again(stack: DagsterStack) -> None:
     run_id = stack.holder("sink").run_id
     stack.terminate(run_id)

@@ -1,7 +1,11 @@
 """Replays that are asked for: what Dagster does with a request, and what whoever asked is told."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import dagster as dg
+import msgspec
 import pytest
+from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from hl_platform.adapters.postgres.replay_requests import MAX_OPEN, ReplayRequests
 from hl_platform.core.dead_letter_index import Selection
@@ -11,6 +15,11 @@ from hl_platform.core.streams import Stream
 from hl_platform.defs.dead_letters import KEY, build_asset
 from hl_platform.defs.replay_requests import REQUEST_TAG, build_sensor, take_up
 from tests.home import Home, eventually, record
+
+WATCHING = """
+select count(*)::int from pg_stat_activity
+where datname = current_database() and application_name = 'hl-replay-sensor'
+"""
 
 
 def streams_of(home: Home) -> dict[str, Stream]:
@@ -40,6 +49,13 @@ def run(home: Home, request: dg.RunRequest, instance: dg.DagsterInstance) -> boo
         [asset], run_config=request.run_config, tags=request.tags, instance=instance, raise_on_error=False
     )
     return bool(done.success)
+
+
+def tick_of(home: Home, *, watch_s: float) -> SensorExecutionData:
+    rules = msgspec.structs.replace(home.settings.service, watch_s=watch_s)
+    sensor = build_sensor(msgspec.structs.replace(home.settings, service=rules), streams_of(home))
+    with dg.DagsterInstance.ephemeral() as instance:
+        return sensor.evaluate_tick(dg.build_sensor_context(instance=instance))
 
 
 @pytest.fixture
@@ -111,10 +127,16 @@ def test_a_run_that_died_is_told_to_whoever_asked(home: Home):
 
 
 def test_a_sensor_without_a_request_says_so_and_starts_nothing(home: Home):
-    sensor = build_sensor(home.settings, streams_of(home))
-    with dg.DagsterInstance.ephemeral() as instance:
-        tick = sensor.evaluate_tick(dg.build_sensor_context(instance=instance))
-    assert tick.skip_message == "Nobody has asked for a replay."
+    assert tick_of(home, watch_s=0).skip_message == "Nobody has asked for a replay."
+
+
+def test_a_sensor_that_watches_takes_up_what_is_asked_for_meanwhile(home: Home):
+    with ThreadPoolExecutor() as threads:
+        tick = threads.submit(tick_of, home, watch_s=30)
+        eventually(lambda: home.query(WATCHING), lambda rows: rows == [(1,)])
+        asked = ask(home, dry_run=False)
+        [request] = tick.result().run_requests or []
+    assert request.tags[REQUEST_TAG] == str(asked.request_id)
 
 
 def test_requests_that_wait_are_bounded(home: Home):

@@ -117,7 +117,7 @@ def test_instance_sends_nothing_to_the_internet() -> None:
     assert config["nux"] == {"enabled": False}
 
 
-def test_every_service_has_a_sensor_thread() -> None:
+def test_every_sensor_that_watches_has_a_thread_and_others_are_left() -> None:
     assert yaml.safe_load(render_dagster_yaml(Path("/d"), 4))["sensors"]["num_workers"] == 8
 
 

@@ -18,6 +18,7 @@ from hl_platform.pipeline.keep_alive import (
     StayStopped,
     Wait,
     plan_keep_alive,
+    plan_next_look,
 )
 
 NOW = 1_000_000.0
@@ -250,3 +251,20 @@ def test_run_that_lived_ends_the_series_of_quick_failures() -> None:
     quick = quick_failures(9, ended_s=0.0)
     lived = run("l", "FAILURE", age_s=25.0, lived_s=20.0)
     assert plan([*quick[:2], lived, *quick[2:]]) == Start()
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "next_look_s"), [(0.0, 1.0), (0.25, 0.75), (0.5, 0.5), (0.9, 0.25), (2.0, 0.25)]
+)
+def test_next_look_is_when_the_service_could_be_missed(silent_s: float, next_look_s: float) -> None:
+    assert plan_next_look(Situation([run()], lease(silent_s=silent_s), LONG_UP), RULES) == next_look_s
+
+
+@pytest.mark.parametrize("row", [None, lease(silent_s=4.0), lease(released_s=0.1)])
+def test_next_look_comes_soon_while_nobody_works(row: LeaseRow | None) -> None:
+    assert plan_next_look(Situation([run()], row, LONG_UP), RULES) == 0.25
+
+
+def test_next_look_is_not_far_away_where_heartbeats_are_rare() -> None:
+    rules = ServiceSettings(heartbeat_s=10.0, stale_after_s=30.0)
+    assert plan_next_look(Situation([run()], lease(), LONG_UP), rules) == 1.0

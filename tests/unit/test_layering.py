@@ -30,6 +30,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "hl_platform.definitions": ("core", "streams", "adapters", "pipeline", "defs", ENGINE),
     "hl_platform.stack": ("core", "streams", "adapters", "pipeline", ENGINE),
     "hl_platform.code_server": (),
+    "hl_platform.dagster_daemon": ("core", "adapters"),
     "hl_platform.simulator": ("core", "streams", "adapters"),
     # A command finds the running stack's addresses as every other command does.
     "hl_platform.simulator.command": ("core", "streams", "adapters", "stack"),
@@ -41,7 +42,12 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 ONLY_IN: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
         ("dagster", "dagster_postgres", "dagster_webserver", "dagster_shared"),
-        ("hl_platform.defs", "hl_platform.definitions", "hl_platform.code_server"),
+        (
+            "hl_platform.defs",
+            "hl_platform.definitions",
+            "hl_platform.code_server",
+            "hl_platform.dagster_daemon",
+        ),
     ),
     **dict.fromkeys(
         (

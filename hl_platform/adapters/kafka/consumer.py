@@ -18,7 +18,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from hl_platform.adapters.kafka.config import Setting, admin_client, client_config
+from hl_platform.adapters.kafka.config import IDLE_FETCH_MS, Setting, admin_client, client_config
 from hl_platform.adapters.kafka.errors import passes, translate
 from hl_platform.adapters.kafka.lookup import find_watermarks
 from hl_platform.core.dead_letters import FIRST_KAFKA_MS, REPLAY_OF
@@ -36,6 +36,8 @@ REQUEST_TIMEOUT_S = 5.0
 MAX_POLL_INTERVAL_MS = 86_400_000
 # The shortest that brokers allow by default: after it the partitions of a dead member go to the others.
 SESSION_TIMEOUT_MS = 6_000
+# A commit is a write of the broker; every batch of a quiet household would be one.
+SHOW_EVERY_S = 5.0
 # Before a member that Kafka has shut out joins again. A real successor has the lease, which ends us within two
 # heartbeats: this pause keeps us from shutting it out in turn.
 REJOIN_AFTER_S = 1.0
@@ -108,6 +110,8 @@ class GroupConsumer:
         self._assigned: list[int] | None = None
         self._paused = False
         self._lost: set[int] = set()
+        self._to_show: dict[int, int] = {}
+        self._show_at = 0.0
         self._admin = admin_client(kafka, f"{member}-topic")
         self._consumer = self._join()
 
@@ -174,6 +178,8 @@ class GroupConsumer:
 
         Guarantee: after a position was lost (`take_lost_positions`) no more of that partition is returned.
         """
+        if self._to_show and time.monotonic() >= self._show_at:
+            self._commit()
         messages = self._consumer.consume(1, timeout=IDLE_POLL_S)
         if messages and max_records > 1:
             messages += self._consumer.consume(max_records - 1, timeout=max_age_s)
@@ -191,18 +197,28 @@ class GroupConsumer:
         return records
 
     def show_position(self, next_offsets: Mapping[int, int]) -> None:
-        """Commits to Kafka, for lag tools to see. Nothing depends on it, so nothing waits for it."""
-        offsets = [
-            TopicPartition(self._topic, partition, offset) for partition, offset in next_offsets.items()
-        ]
+        """Commits to Kafka within some seconds, for lag tools to see. Nothing depends on it or waits for it."""
+        self._to_show = dict(next_offsets)
+        if time.monotonic() >= self._show_at:
+            self._commit()
+
+    def close(self) -> None:
+        """Ends the reading. The static member keeps its place for a session timeout."""
+        self._commit()
+        self._consumer.close()
+        # It calls us back, and so holds us; and the other client ends only when nobody holds it.
+        del self._consumer, self._admin
+
+    def _commit(self) -> None:
+        to_show, self._to_show = self._to_show, {}
+        self._show_at = time.monotonic() + SHOW_EVERY_S
+        offsets = [TopicPartition(self._topic, partition, offset) for partition, offset in to_show.items()]
+        if not offsets:
+            return
         try:
             self._consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as exc:
             log.debug("position_not_shown", error=str(exc))
-
-    def close(self) -> None:
-        """Ends the reading. The static member keeps its place for a session timeout."""
-        self._consumer.close()
 
     def _join(self) -> Consumer:
         consumer = Consumer(self._config)
@@ -213,7 +229,7 @@ class GroupConsumer:
         log.warning("group_member_shut_out", kafka_topic=self._topic, error=error.str(), code=error.name())
         self._consumer.close()
         time.sleep(REJOIN_AFTER_S)
-        self._assigned, self._lost, self._paused = None, set(), False
+        self._assigned, self._lost, self._to_show, self._paused = None, set(), {}, False
         self._consumer = self._join()
 
     def _note(self, error: KafkaError, kafka_partition: int | None) -> None:
@@ -231,6 +247,8 @@ class GroupConsumer:
         # Nothing is read before the database has said where to begin.
         consumer.assign([])
         self._assigned = [partition.partition for partition in partitions]
+        # Of what is not ours any more.
+        self._to_show = {}
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         log.info("partitions_revoked", kafka_partitions=[partition.partition for partition in partitions])
@@ -248,6 +266,7 @@ def _consumer_config(kafka: KafkaSettings, group: str, member: str) -> dict[str,
         # Positions come from the database. One that Kafka does not have must be decided, not skipped.
         "auto.offset.reset": "error",
         "topic.metadata.refresh.interval.ms": 10_000,
+        "fetch.wait.max.ms": IDLE_FETCH_MS,
         # Bounds what waits in memory for the database.
         "queued.max.messages.kbytes": 32_768,
     }

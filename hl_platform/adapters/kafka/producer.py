@@ -158,10 +158,12 @@ class KafkaProducer:
         return int(self._producer.poll(timeout_s))
 
     def close(self, timeout_s: float) -> int:
-        """Waits for what is queued, then drops the rest without a report; returns how many those were."""
+        """Waits for what is queued, then ends without a report on the rest; returns how many those were."""
         n_left = int(self._producer.flush(timeout_s))
         # Else librdkafka would go on sending them for as long as the process lives.
         self._producer.purge()
+        # Ends its threads and connections now, whoever still holds us: the library has no other way.
+        del self._producer
         return n_left
 
     def drop(self) -> None:

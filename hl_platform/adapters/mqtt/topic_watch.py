@@ -49,9 +49,11 @@ class TopicWatch:
         self._client.loop_start()
 
     def stop(self) -> None:
-        """Disconnects."""
+        """Disconnects. Once."""
         self._client.disconnect()
         self._client.loop_stop()
+        # It calls us back, and so holds us; and the library closes its last sockets when nobody holds it.
+        del self._client
 
     def _connected(
         self,

@@ -34,6 +34,11 @@ select extract(epoch from clock_timestamp())::float8 as now,
                                    (select stats_reset from pg_stat_bgwriter)))::float8 as up_since
 """
 
+LOOK = f"""
+-- look: the clock, and the lease of a service if there is one
+select * from ({READ_CLOCK}) as clock left join ({READ_LEASE}) as lease on true
+"""  # noqa: S608 - constants
+
 REQUEST_STOP = """
 -- request_stop: ask one run, and no other holder, to flush, release and end
 update hl.leases set stop_requested_at = now()
@@ -97,6 +102,14 @@ class LeaseReader:
         """The lease of a service; None if nobody ever ran it."""
         with translated(), self._conn.cursor(row_factory=class_row(LeaseRow)) as cursor:
             return cursor.execute(READ_LEASE, {"service": service}).fetchone()
+
+    def look(self, service: str) -> tuple[DatabaseClock, LeaseRow | None]:
+        """What time it is, and the lease of a service, at the same moment."""
+        with translated():
+            row = self._conn.execute(LOOK.encode(), {"service": service}).fetchone()
+        assert row is not None  # noqa: S101 - the clock always has a row
+        now, up_since, *lease = row
+        return DatabaseClock(now, up_since), None if lease[0] is None else LeaseRow(*lease)
 
     def leases(self, stage: str) -> dict[str, LeaseRow]:
         """The leases of a stage, by service."""

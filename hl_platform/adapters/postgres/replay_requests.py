@@ -1,5 +1,6 @@
 """The table of requests to replay dead letters."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from hl_platform.core.replay_requests import Judged, Replayed, ReplayRequest
 
 # Beyond this many that wait, somebody's program is at fault.
 MAX_OPEN = 20
+# A person waits for what `await_open` is called for.
+POLL_S = 1.0
 
 ASK = """
 -- ask_replay: a new request, unless too many wait
@@ -32,6 +35,10 @@ select * from hl.replay_requests order by request_id desc limit %(limit)s
 OPEN = """
 -- open_replay_requests: what is still to be done, the oldest first
 select * from hl.replay_requests where state in ('asked', 'running') order by request_id
+"""
+ANY_OPEN = """
+-- any_open_replay_request: whether something is still to be done
+select exists (select from hl.replay_requests where state in ('asked', 'running'))
 """
 BEGIN = """
 -- begin_replay: a run has taken it
@@ -101,6 +108,13 @@ class ReplayRequests:
     def open(self) -> Sequence[ReplayRequest]:
         """What is still to be done, the oldest first."""
         return self._requests(OPEN, {})
+
+    def await_open(self, timeout_s: float) -> None:
+        """Returns when something is still to be done, at the latest after `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        with connect(self._url, application_name=self._name) as conn, translated():
+            while time.monotonic() < deadline and conn.execute(ANY_OPEN.encode()).fetchone() != (True,):
+                time.sleep(POLL_S)
 
     def begin(self, request_id: int, run_id: str) -> None:
         """A run has taken it."""
