@@ -20,6 +20,7 @@ from bench import (
     latest,
     load,
     resume,
+    scale,
     sink,
 )
 from bench.report import print_comparisons
@@ -41,9 +42,10 @@ PARTS: dict[str, ModuleType] = {
     "api": api,
     "latest": latest,
     "sink": sink,
+    "scale": scale,
 }
-# What `make bench` runs on servers of its own, and writes as JSON.
-COMPARING = ("bridge", "sink", "feed")
+# What `make bench` runs on servers of its own, and writes as JSON; the last has nothing beside it.
+ON_OWN_SERVERS = ("bridge", "sink", "feed", "scale")
 # And on the running stack; first what looks at it at its normal rate.
 ON_THE_STACK = ("footprint", "delay", "feed-stack", "load")
 RESULTS = Path("bench/results")
@@ -60,19 +62,19 @@ def main() -> int:
     try:
         if arguments.part:
             return int(PARTS[arguments.part].main(arguments))
-        return max(_compare(), _measure_stack())
+        return max(_measure_alone(), _measure_stack())
     except HlError as exc:
         sys.stderr.write(f"{exc}\n")
         return 2
 
 
-def _compare() -> int:
+def _measure_alone() -> int:
     RESULTS.mkdir(exist_ok=True)
     code, comparisons = 0, []
-    for name in COMPARING:
+    for name in ON_OWN_SERVERS:
         path = RESULTS / f"{name}.json"
         code = max(code, int(PARTS[name].main(_defaults(PARTS[name], "--json", str(path)))))
-        comparisons += json.loads(path.read_text(encoding="utf-8"))["comparisons"]
+        comparisons += json.loads(path.read_text(encoding="utf-8")).get("comparisons", [])
     print_comparisons(console(), comparisons)
     console().print(f"All figures, the machine and the versions are in {RESULTS}.")
     return code

@@ -6,170 +6,63 @@ of hl's bridge Kafka must hold exactly what was published, every device's readin
 """
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import confluent_kafka
-import psutil
 from rich.table import Table
 
 from bench import mq_bridge
-from bench.bridge_load import Plan, Publisher, make_session
+from bench.bridge_load import Plan, Publisher, end_session, make_session
 from bench.bridge_log import Log
+from bench.bridge_site import PATIENCE_S, Run, Site, drain
 from bench.report import compare, machine, write_json
-from bench.stack import console, own_layout, percentiles
-from hl_platform.core.settings import MqttSettings
-from hl_platform.stack.kafka import EmbeddedKafka
-from hl_platform.stack.mosquitto import EmbeddedMosquitto
-from hl_platform.stack.net import free_port
+from bench.stack import console, percentiles
 
 PEERS = ("hl", "socket", "paho", "librdkafka", "mq-bridge")
 ON_KAFKA = ("hl", "mq-bridge")
-PATIENCE_S = 90.0
 # How far a publisher may be ahead of the bridge while it is measured for long.
 AHEAD = 20_000
 PACED_RATE, PACED_S = 200.0, 10.0
 
 
-class Run(NamedTuple):
-    """What one peer did with one queue."""
-
-    readings_per_s: float
-    cpu_us: float
-    peak_mb: float
-
-
-class Site:
-    """Servers of the measurement's own, and who works on them."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        layout = stack.enter_context(own_layout())
-        self.directory = layout.data_dir.parent
-        self.mosquitto = EmbeddedMosquitto(layout, MqttSettings(port=free_port(), max_queued_bytes=2**32))
-        self.kafka = EmbeddedKafka(layout, free_port())
-        for server in (self.mosquitto, self.kafka):
-            stack.callback(server.stop)
-            server.start()
-        for server in (self.mosquitto, self.kafka):
-            server.wait_ready(60)
-        self.address = (self.mosquitto.host, self.mosquitto.port)
-
-    @contextmanager
-    def peer(self, kind: str, client_id: str, topic: str, n: int) -> Iterator["Peer"]:
-        """A peer at work."""
-        spool = self.directory / topic
-        spool.mkdir()
-        command = [sys.executable, "-m", "bench.bridge_peers", kind]
-        command += [str(self.mosquitto.port), self.kafka.bootstrap_servers, client_id, topic]
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=(self.directory / f"{topic}.log").open("w"),
-            text=True,
-            env={**os.environ, "BENCH_SPOOL": str(spool), "BENCH_N": str(n)},
-        )
-        try:
-            yield Peer(process)
-        finally:
-            process.kill()
-            process.wait()
-
-
-class Peer:
-    """What a peer's process says of itself."""
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process = process
-
-    def look(self) -> dict[str, Any]:
-        """Its next line."""
-        assert self._process.stdout is not None
-        while line := self._process.stdout.readline():
-            # Log lines go the same way.
-            if line.startswith('{"n": '):
-                return dict(json.loads(line))
-            if "warning" in line or "error" in line:
-                sys.stderr.write(line)
-        message = f"a peer ended with {self._process.wait()}; see its log"
-        raise SystemExit(message)
-
-    def cpu_s(self) -> float:
-        """Seconds of CPU it has used."""
-        times = psutil.Process(self._process.pid).cpu_times()
-        return float(times.user + times.system)
-
-    def end(self) -> dict[str, Any]:
-        """Ends it; its last line."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        last = {}
-        try:
-            while True:
-                last = self.look()
-        except SystemExit:
-            return last
-
-
-def drain(peer: Peer, n: int, count: Callable[[], int] | None) -> Run:
-    """Waits until a peer has done all; its speed from the first reading on.
-
-    Args:
-        peer: at work.
-        n: how many there are.
-        count: how many are done, where the peer cannot tell.
-    """
-    until = time.monotonic() + PATIENCE_S
-    first: dict[str, Any] | None = None
-    idle = peer.look()
-    while True:
-        now = peer.look()
-        if count is not None:
-            # Counting takes longer than the peer's lines do: they would be old.
-            now |= {"n": count(), "at": time.time(), "cpu_s": peer.cpu_s()}
-        if first is None:
-            if now["n"]:
-                first = idle
-            idle = now
-        if now["n"] >= n:
-            break
-        assert time.monotonic() < until, f"{now['n']} of {n} after {PATIENCE_S} s"
-    assert first is not None
-    seconds, cpu_s = now["at"] - first["at"], now["cpu_s"] - first["cpu_s"]
-    return Run(n / seconds, cpu_s / n * 1e6, now["peak_mb"])
-
-
-def measure(site: Site, kind: str, name: str, plan: Plan, n: int) -> Run:
-    """One run of one peer, with its proof."""
-    client_id, topic = f"{name}-bridge", f"bench.{name}"
+def measure(site: Site, kind: str, name: str, plan: Plan, n: int, *, n_peers: int = 1) -> Run:
+    """One run of one peer, or of several of our bridges, with its proof."""
+    topic = f"bench.{name}"
+    ids = [f"{name}-bridge{f'-{number + 1}' if n_peers > 1 else ''}" for number in range(n_peers)]
     log = Log(site.kafka.bootstrap_servers, topic) if kind in ON_KAFKA else None
     if kind != "librdkafka":
-        make_session(site.address, client_id)
+        for client_id in ids:
+            make_session(site.address, client_id, is_shared=n_peers > 1)
         publisher = Publisher(site.address)
         publisher.publish(plan.take(n))
         publisher.close()
-    with site.peer(kind, client_id, topic, n) as peer:
-        run = drain(peer, n, log.count if kind == "mq-bridge" and log else None)
-        last = peer.end()
+    with ExitStack() as stack:
+        peers = [stack.enter_context(site.peer(kind, client_id, topic, n, n_peers)) for client_id in ids]
+        if kind == "hl":
+            for peer in peers:
+                peer.begin()
+        run = drain(peers, n, log.count if kind == "mq-bridge" and log else None)
+        lasts = [peer.end() for peer in peers]
+    if kind != "librdkafka":
+        for client_id in ids:
+            end_session(site.address, client_id)
     if kind == "hl":
         assert log is not None
-        log.check(plan.expected)
-        check_account(last["account"], n)
+        log.check(plan.expected, in_order=n_peers == 1)
+        check_account([last["account"] for last in lasts], n)
     return run
 
 
-def check_account(account: dict[str, int], n: int) -> None:
+def check_account(accounts: Sequence[dict[str, int]], n: int) -> None:
     """Fails unless everything was received and forwarded once."""
+    found = {key: sum(account[key] for account in accounts) for key in accounts[0]}
     wanted = {"received": n, "forwarded": n, "dead_lettered": 0, "in_flight": 0}
-    assert account == wanted, f"accounts: {account}, not {wanted}"
+    assert found == wanted, f"accounts: {found}, not {wanted}"
 
 
 def sustain(site: Site, seed: int, seconds: float) -> tuple[Run, int]:
@@ -179,6 +72,7 @@ def sustain(site: Site, seed: int, seconds: float) -> tuple[Run, int]:
     log = Log(site.kafka.bootstrap_servers, f"bench.{name}")
     publisher, plan = Publisher(site.address), Plan(seed)
     with site.peer("hl", f"{name}-bridge", f"bench.{name}", 0) as peer:
+        peer.begin()
         first = now = peer.look()
         until = time.monotonic() + seconds
         while time.monotonic() < until:
@@ -189,7 +83,7 @@ def sustain(site: Site, seed: int, seconds: float) -> tuple[Run, int]:
             now = peer.look()
         last = peer.end()
     publisher.close()
-    check_account(last["account"], plan.n)
+    check_account([last["account"]], plan.n)
     log.check(plan.expected)
     per_s, cpu_s = plan.n / (now["at"] - first["at"]), now["cpu_s"] - first["cpu_s"]
     return Run(per_s, cpu_s / plan.n * 1e6, now["peak_mb"]), plan.n
@@ -201,7 +95,7 @@ def pace(site: Site, seed: int) -> tuple[float, float, float]:
     log = Log(site.kafka.bootstrap_servers, "bench.paced")
     plan = Plan(seed)
     with site.peer("hl", "paced-bridge", "bench.paced", 0) as peer, log.tailing() as delays:
-        peer.look()
+        peer.begin()
         publisher = Publisher(site.address)
         # The first ones find connections being made.
         publisher.pace(plan.take(50), PACED_RATE)

@@ -133,12 +133,26 @@ def await_packet(connected: socket.socket) -> None:
         pass
 
 
-def make_session(address: tuple[str, int], client_id: str) -> None:
-    """A session with a subscription and nobody connected, so that the broker keeps what is published."""
+def make_session(address: tuple[str, int], client_id: str, *, is_shared: bool = False) -> None:
+    """A session with a subscription and nobody connected, so that the broker keeps what is published.
+
+    Args:
+        address: of the broker.
+        client_id: whose session.
+        is_shared: each reading goes to one of those who share the subscription, as several bridges do.
+    """
     connected = connect(address, client_id)
-    connected.sendall(encode_subscribe(1, [Filter(f"{TOPIC}/#", 2)]))
+    prefix = "$share/hl/" if is_shared else ""
+    connected.sendall(encode_subscribe(1, [Filter(f"{prefix}{TOPIC}/#", 2)]))
     await_packet(connected)
     connected.sendall(encode_disconnect())
+    connected.close()
+
+
+def end_session(address: tuple[str, int], client_id: str) -> None:
+    """Makes the broker forget a session, so that it keeps nothing for it any more."""
+    connected = connect(address, client_id)
+    connected.sendall(encode_disconnect(session_expiry_s=0))
     connected.close()
 
 

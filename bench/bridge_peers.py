@@ -1,8 +1,8 @@
 """`python -m bench.bridge_peers KIND ...`: who takes the readings, as a process of its own that tells how far it is.
 
 Prints a line of JSON for each look at itself: readings done, seconds of CPU, resident memory. Ends when its standard
-input does; hl's bridge then says what its accounts are. Each peer imports what it needs when it runs: its memory is
-its own.
+input does; hl's bridge begins at its first line, and says in the end what its accounts are. Each peer imports what it
+needs when it runs: its memory is its own.
 """
 
 import json
@@ -76,6 +76,7 @@ def run_hl(mqtt_port: int, kafka: str, client_id: str, topic: str) -> None:
         "HL_MQTT__CLIENT_ID_PREFIX": prefix,
         "HL_KAFKA__BOOTSTRAP_SERVERS": kafka,
         "HL_BRIDGE__SPOOL_DIR": os.environ["BENCH_SPOOL"],
+        "HL_BRIDGE__INSTANCES": os.environ["BENCH_BRIDGES"],
     }
     settings = load_settings(environment)
     streams = tuple(replace(stream, kafka_topic=topic) for stream in [load_streams()["energy"]])
@@ -84,6 +85,9 @@ def run_hl(mqtt_port: int, kafka: str, client_id: str, topic: str) -> None:
     session = make_session(SocketSession, settings, service)
     bridge = make_bridge(settings, service, stats, session, ask_kafka=lambda: None, kafka_answers=True)
     progress = Progress()
+    progress.tell()
+    # Several bridges are to begin together, none while another still starts.
+    sys.stdin.readline()
     thread = threading.Thread(target=bridge.run)
     thread.start()
     progress.tell_on(lambda: stats.snapshot()["energy"].forwarded if stats.accounts else 0)

@@ -158,7 +158,7 @@ class _Tenure:
         self._closing.callback(producer.close, 0)
         tracing = open_tracing(settings.tracing.endpoint, service.name)
         sinks = [
-            _make_sink(
+            make_sink(
                 settings, service, stream, producer, stats, tracing=tracing, lease_epoch=self.keeper.epoch
             )
             for stream in service.streams
@@ -217,7 +217,7 @@ def _await(ask: Callable[[], None], finished: Callable[[], bool], patience_s: fl
     return False
 
 
-def _make_sink(
+def make_sink(
     settings: Settings,
     service: Service,
     stream: Stream,
@@ -227,6 +227,17 @@ def _make_sink(
     tracing: Tracing | None,
     lease_epoch: int,
 ) -> StreamSink:
+    """The sink of one of a service's streams, not started.
+
+    Args:
+        settings: with the addresses of all servers.
+        service: which.
+        stream: one of its.
+        producer: takes dead letters.
+        stats: what it counts.
+        tracing: where spans go of readings that carry a trace.
+        lease_epoch: under which the service holds its lease.
+    """
     url = require_address(settings.database.url, "database", "url")
     return StreamSink(
         stream=stream,

@@ -47,6 +47,37 @@ def test_a_stage_is_measured_beside_its_peers(
     assert found["machine"]["n_cores"] > 0
 
 
+def test_scale_is_measured_with_its_proof(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    small = (
+        "--readings",
+        "2000",
+        "--repeat",
+        "1",
+        "--devices",
+        "10,100",
+        "--processes",
+        "1,2",
+        "--rows",
+        "1000",
+    )
+    command = [sys.executable, "-m", "bench", "scale", *small, "--json", str(figures)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = [(one["series"], one["number"]) for one in json.loads(figures.read_text())["points"]]
+    assert found == [
+        ("bridge, devices", 10),
+        ("bridge, devices", 100),
+        ("bridges", 1),
+        ("bridges", 2),
+        ("sink, devices", 10),
+        ("sink, devices", 100),
+        ("sinks", 1),
+        ("sinks", 2),
+        ("sink, rows there before", 1000),
+    ]
+
+
 @pytest.mark.parametrize(
     "options",
     [
