@@ -18,6 +18,7 @@ from bench import (
     kills,
     latest,
     load,
+    page,
     resume,
     sink,
 )
@@ -27,6 +28,7 @@ from hl_platform.core.errors import ConfigError, HlError
 
 PARTS: dict[str, ModuleType] = {
     "delay": delay,
+    "page": page,
     "footprint": footprint,
     "load": load,
     "kills": kills,
