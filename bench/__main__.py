@@ -19,6 +19,7 @@ from bench import (
     kills,
     latest,
     load,
+    page,
     resume,
     scale,
     sink,
@@ -29,6 +30,7 @@ from hl_platform.core.errors import ConfigError, HlError
 
 PARTS: dict[str, ModuleType] = {
     "delay": delay,
+    "page": page,
     "footprint": footprint,
     "load": load,
     "kills": kills,

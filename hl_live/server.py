@@ -25,6 +25,7 @@ GRACE_S = 0.6
 def serve(app: Litestar, live: LiveSettings, tracing: Tracing | None = None) -> None:
     """Serves until SIGINT or SIGTERM, then ends within two seconds, clients or not."""
     traced: ASGIApp = app if tracing is None else RequestTraces(app, tracing)
+    proxies = listed(live.trusted_proxies)
     config = uvicorn.Config(
         AccessLog(traced, live.access_log),
         host=live.host,
@@ -41,7 +42,9 @@ def serve(app: Litestar, live: LiveSettings, tracing: Tracing | None = None) -> 
         # Ours is hl_live/access_log.py.
         access_log=False,
         log_config=None,
-        forwarded_allow_ips=listed(live.trusted_proxies) or "127.0.0.1,::1",
+        # Else any program of this machine could be counted as whoever it says it is.
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=proxies,
         server_header=False,
     )
     uvloop.run(_Server(config).serve())

@@ -335,8 +335,8 @@ class LiveSettings(Section, frozen=True):
         str,
         Meta(
             description=(
-                "Addresses of proxies whose X-Forwarded-For is believed, with commas between, or networks. "
-                "Unset: those on this machine."
+                "Addresses of proxies whose X-Forwarded-For is believed, with commas between, or networks, such as "
+                "127.0.0.1 for one on this machine. Unset: nobody's. With one of them clients need a token."
             )
         ),
     ] = ""

@@ -48,8 +48,8 @@ REJECTED = """
 insert into hl.dead_letters (dead_letter_topic, dead_letter_partition, dead_letter_offset, dead_lettered_at, stream,
     stage, reason, detail, fingerprint, attempts, first_failed_at, last_failed_at, version, declaration, device_id,
     kafka_topic, kafka_partition, kafka_offset, kafka_time, n_bytes, preview, state)
-values ('t.dlq', 0, 1, now(), 'energy', 'bridge', 'not_json', 'JSON is malformed', 'f0', 1, now(), now(), '0', '0',
-    %(device_id)s, 't', 0, 1, now(), 7, '{"a"', 'new')
+values ('t.dlq', 0, %(offset)s, now(), 'energy', 'bridge', 'not_json', 'JSON is malformed', %(fingerprint)s, 1, now(),
+    now(), '0', '0', %(device_id)s, 't', 0, %(offset)s, now(), 7, '{"a"', 'new')
 """
 
 
@@ -113,10 +113,11 @@ class House:
         tariff = Tariff(name="home", valid_from=since, price_per_kwh=price, currency=currency)
         TariffStore(self._database.url, "test").set(tariff)
 
-    def rejects(self, device_id: str) -> None:
-        """A dead letter, as the index has it."""
+    def rejects(self, device_id: str, fingerprint: str = "f0") -> None:
+        """A dead letter, as the index has it; one of each fingerprint."""
         with psycopg.connect(self._database.url) as conn:
-            conn.execute(REJECTED, {"device_id": device_id})
+            place = {"offset": int(fingerprint, 16)}
+            conn.execute(REJECTED, {"device_id": device_id, "fingerprint": fingerprint, **place})
 
     @property
     def replay_requests(self) -> ReplayRequests:

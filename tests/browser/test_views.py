@@ -118,6 +118,25 @@ def test_a_dead_letter_is_tried_and_replayed_from_the_page(house: House, open_pa
     expect(letters).to_contain_text("1 stored, 0 failed again.")
 
 
+def test_dead_letters_of_all_kinds_are_tried_and_replayed_together(house: House, open_page: OpenPage) -> None:
+    house.start()
+    house.rejects("meter1", "f0")
+    house.rejects("meter2", "f1")
+    page = open_page()
+    go_to(page, "Pipeline")
+    letters = page.get_by_role("region", name="Dead letters")
+    letters.get_by_role("button", name="Try: all").click()
+    requests = house.replay_requests
+    expect(letters.get_by_role("status").first).to_have_text("Trying what would succeed…")
+    [tried] = requests.open()
+    assert (tried.dry_run, tried.fingerprint, tried.stream, tried.n_selected) == (True, None, None, 2)
+    requests.end(tried.request_id, judged=Judged(n=2, accepted=2, rejected=0, impossible=0, groups=[]))
+    letters.get_by_role("button", name="Replay: all").click()
+    expect(letters.get_by_role("status").first).to_have_text("Waiting for Dagster to begin…")
+    [asked] = requests.open()
+    assert (asked.dry_run, asked.fingerprint, asked.until_id) == (False, None, tried.until_id)
+
+
 def test_week_of_heat_pump_and_rooms(house: House, open_page: OpenPage) -> None:
     house.start()
     quarters = [midnight(1) + timedelta(minutes=5 * n) for n in range(289)]

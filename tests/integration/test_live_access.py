@@ -61,6 +61,7 @@ def live(
             HL_AUTH__ISSUER=issuer.url,
             HL_AUTH__AUDIENCE="hl",
             HL_LIVE__ALLOWED_HOSTS="hl.example.org",
+            HL_LIVE__TRUSTED_PROXIES="127.0.0.1",
             HL_LIVE__ALLOWED_ORIGINS="https://dash.example",
             HL_LIVE__MAX_CLIENTS_PER_ADDRESS="3",
             HL_LOG__LEVEL="debug",

@@ -1,5 +1,6 @@
 /** The REST calls of the page. */
 
+import { realClock } from './clock'
 import { authorization, noteStatus } from './token'
 import type { ReadingsAnswer, StreamDeclaration, StreamsAnswer } from './types'
 
@@ -10,9 +11,15 @@ export const RAW_LIMIT = 10_000
 /** Something kept us from an answer; `message` is fit for a reader. */
 export class ApiError extends Error {}
 
+/** Newest readings, and when they were asked for and came, by the browser's clock in ms. */
+export interface Newest extends ReadingsAnswer {
+  sentAt: number
+  answeredAt: number
+}
+
 export interface Api {
   streams(): Promise<StreamDeclaration[]>
-  latest(stream: string): Promise<ReadingsAnswer>
+  latest(stream: string): Promise<Newest>
   /** Readings of [startMs, endMs), oldest first, at most RAW_LIMIT. */
   raw(stream: string, deviceId: string, startMs: number, endMs: number): Promise<ReadingsAnswer>
 }
@@ -21,7 +28,11 @@ export const httpApi: Api = {
   async streams() {
     return (await getJson<StreamsAnswer>('/api/v1/streams')).streams
   },
-  latest: (stream) => getJson(`/api/v1/${encodeURIComponent(stream)}/latest`),
+  async latest(stream) {
+    const sentAt = realClock.now()
+    const answer = await getJson<ReadingsAnswer>(`/api/v1/${encodeURIComponent(stream)}/latest`)
+    return { ...answer, sentAt, answeredAt: realClock.now() }
+  },
   raw(stream, deviceId, startMs, endMs) {
     const query = new URLSearchParams({
       device_id: deviceId,

@@ -1,7 +1,7 @@
 /** The real browser behind the interfaces of the store. */
 
-import { httpApi } from './api'
 import { realClock } from './clock'
+import { pageApi } from './first'
 import { Home, type Screen } from './home'
 import { openSocket } from './token'
 
@@ -23,7 +23,7 @@ const screen: Screen = {
 /** The page's state on this browser, connected to the service that served the page. */
 export function startHome(): Home {
   const home = new Home({
-    api: httpApi,
+    api: pageApi,
     clock: realClock,
     random: Math.random,
     screen,

@@ -36,7 +36,7 @@ class FakeHouse implements Api {
   async latest(stream: string) {
     this.#check()
     const newest = this.readings.slice(0, this.stored).at(-1)
-    return { stream, readings: newest === undefined ? [] : [newest] }
+    return { stream, readings: newest === undefined ? [] : [newest], sentAt: 0, answeredAt: 0 }
   }
 
   async raw(stream: string, _device: string, start: number, end: number) {

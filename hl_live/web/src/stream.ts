@@ -170,11 +170,8 @@ export class Stream {
   }
 
   async #fetchLatest(): Promise<void> {
-    const { clock, api } = this.host
-    const sentAt = clock.now()
-    const answer = await api.latest(this.name)
-    const answeredAt = clock.now()
-    for (const reading of answer.readings) {
+    const { readings, sentAt, answeredAt } = await this.host.api.latest(this.name)
+    for (const reading of readings) {
       this.#applyPast(this.#deviceOf(reading.device_id), reading)
       if (reading.age_s !== undefined) {
         this.host.observeClock(Date.parse(reading.timestamp) + reading.age_s * 1_000, sentAt, answeredAt)

@@ -1,8 +1,9 @@
 import { useEffect, useRef, useState } from 'react'
 import type uPlot from 'uplot'
 
-import { plotCurve, type Point } from '../plot'
 import type { Format } from '../format'
+import { useLater } from '../later'
+import type { Point } from '../plot'
 import type { Series } from '../series'
 
 interface CurveProps {
@@ -23,6 +24,7 @@ interface CurveProps {
 
 /** However quick a device is, its curve need not be drawn more often. */
 const REDRAW_MS = 200
+const loadPlot = () => import('../plot')
 
 /** The last ten minutes of one value. Point at it to read it at any time of them. */
 export function Curve({ series, version, now, breakMs, name, unit, format, withTime, stale }: CurveProps) {
@@ -31,10 +33,12 @@ export function Curve({ series, version, now, breakMs, name, unit, format, withT
   const moving = useRef({ end: now, breakMs })
   const drawnAt = useRef(0)
   const [pointed, setPointed] = useState<Point | null>(null)
+  const drawing = useLater(loadPlot)
 
   useEffect(() => {
+    if (drawing === null) return undefined
     const element = frame.current!
-    plot.current = plotCurve(element, series, { unit, format, withTime, moving, onPoint: setPointed })
+    plot.current = drawing.plotCurve(element, series, { unit, format, withTime, moving, onPoint: setPointed })
     const redraw = () => plot.current?.redraw()
     const scheme = matchMedia('(prefers-color-scheme: dark)')
     scheme.addEventListener('change', redraw)
@@ -48,7 +52,7 @@ export function Curve({ series, version, now, breakMs, name, unit, format, withT
       plot.current?.destroy()
       plot.current = null
     }
-  }, [series, unit, format, withTime])
+  }, [drawing, series, unit, format, withTime])
 
   useEffect(() => {
     moving.current = { end: now, breakMs }

@@ -1,9 +1,9 @@
-import { useState } from 'react'
+import { useState, type ReactNode } from 'react'
 
 import type { Format } from '../format'
 import { usePolled } from '../polling'
 import { askReplay, describe, inEarnest, isOpen, newestOf, readLetters, refusal, type Letters } from '../replays'
-import type { EntryGroup, ReplayAsked, ReplayRequest } from '../types'
+import type { ReplayAsked, ReplayRequest } from '../types'
 
 const REFRESH_MS = 2_000
 const MAX_SHOWN = 8
@@ -42,8 +42,25 @@ function Kinds({ letters: { kinds, replays }, ask, format }: KindsProps) {
     <>
       {kinds.length === 0 && <p className="empty">None that anybody has to look at.</p>}
       <ul className="letters">
-        {kinds.slice(0, MAX_SHOWN).map((kind) => (
-          <Kind key={kind.fingerprint} kind={kind} newest={newestOf(replays, kind.fingerprint)} ask={ask} format={format} />
+        {kinds.length > 1 && (
+          <Choice wish={{ everything: true }} name="all" newest={newestOf(replays, null)} ask={ask} format={format}>
+            <strong>All of them</strong>
+          </Choice>
+        )}
+        {kinds.slice(0, MAX_SHOWN).map(({ stream, fingerprint, reason, n, example_detail }) => (
+          <Choice
+            key={fingerprint}
+            wish={{ stream, fingerprint }}
+            name={`${stream}, ${reason}`}
+            newest={newestOf(replays, fingerprint)}
+            ask={ask}
+            format={format}
+          >
+            <strong>
+              {format.number(n, '')} × {stream}
+            </strong>{' '}
+            {reason} <span>{example_detail}</span>
+          </Choice>
         ))}
       </ul>
       {kinds.length > MAX_SHOWN && (
@@ -70,42 +87,41 @@ function Kinds({ letters: { kinds, replays }, ask, format }: KindsProps) {
   )
 }
 
-interface KindProps {
-  kind: EntryGroup
+interface ChoiceProps {
+  /** What its buttons ask about. */
+  wish: ReplayAsked
+  /** Tells its buttons from others. */
+  name: string
   /** The newest request about it. */
   newest: ReplayRequest | null
   ask: (asked: ReplayAsked) => void
   format: Format
+  children: ReactNode
 }
 
-function Kind({ kind, newest, ask, format }: KindProps) {
+/** Some dead letters, to be tried and then replayed. */
+function Choice({ wish, name, newest, ask, format, children }: ChoiceProps) {
   const number = (n: number) => format.number(n, '')
   // A dry run of a minute ago may be shown; that a replay failed for is no answer to a new failure.
   const told = newest !== null && (isOpen(newest) || newest.dry_run || newest.state === 'failed')
   const tried = newest !== null && newest.dry_run && newest.judged !== null ? newest : null
   const busy = newest !== null && isOpen(newest)
-  const { stream, fingerprint } = kind
   return (
-    <li data-kind={fingerprint}>
-      <p>
-        <strong>
-          {number(kind.n)} × {kind.stream}
-        </strong>{' '}
-        {kind.reason} <span>{kind.example_detail}</span>
-      </p>
+    <li>
+      <p>{children}</p>
       <p className="letters-do">
         <button
           type="button"
           disabled={busy}
-          aria-label={`Try: ${kind.stream}, ${kind.reason}`}
-          onClick={() => ask({ stream, fingerprint, dry_run: true })}
+          aria-label={`Try: ${name}`}
+          onClick={() => ask({ ...wish, dry_run: true })}
         >
           Try
         </button>
         <button
           type="button"
           disabled={tried === null || tried.judged!.accepted === 0}
-          aria-label={`Replay: ${kind.stream}, ${kind.reason}`}
+          aria-label={`Replay: ${name}`}
           onClick={() => ask(inEarnest(tried!))}
         >
           Replay

@@ -1,0 +1,5 @@
+/** The views beside the first, in one piece. */
+
+export { Climate } from './Climate'
+export { Energy } from './Energy'
+export { Pipeline } from './Pipeline'
