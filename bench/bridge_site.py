@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from bench.stack import own_layout
-from hl_platform.core.settings import MqttSettings
+from hl_platform.core.sections import MqttSettings
 from hl_platform.stack.kafka import EmbeddedKafka
 from hl_platform.stack.mosquitto import EmbeddedMosquitto
 from hl_platform.stack.net import free_port

@@ -29,7 +29,7 @@ from hl_live.write_guard import guarded_protocols
 from hl_platform.adapters.kafka.feed_reader import FeedRecord
 from hl_platform.core.access import EVERYTHING
 from hl_platform.core.readings import ReadingDecoder
-from hl_platform.core.settings import ReadingSettings
+from hl_platform.core.sections import ReadingSettings
 from hl_platform.streams import load_streams
 
 HOST = "127.0.0.1"

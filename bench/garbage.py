@@ -17,7 +17,7 @@ from bench.proof import delete_rows
 from bench.stack import RunningStack, console, percentiles
 from hl_platform.adapters.kafka.config import client_config
 from hl_platform.adapters.mqtt.publisher import MqttPublisher
-from hl_platform.core.settings import MqttSettings
+from hl_platform.core.sections import MqttSettings
 
 TOLERATED = 1.1
 PATIENCE_S = 600.0

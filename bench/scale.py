@@ -22,7 +22,7 @@ from bench.report import machine, write_json
 from bench.sink_scale import SinksAtScale
 from bench.stack import console, own_kafka
 from hl_platform.adapters.log_output import configure_logging
-from hl_platform.core.settings import LogSettings
+from hl_platform.core.sections import LogSettings
 
 # Where it is not the number of devices that is varied.
 N_DEVICES = 1_000

@@ -17,7 +17,7 @@ from bench.report import compare, machine, spread, write_json
 from bench.sink_runs import Run, SinkBench
 from bench.stack import console, own_kafka
 from hl_platform.adapters.log_output import configure_logging
-from hl_platform.core.settings import LogSettings
+from hl_platform.core.sections import LogSettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -24,7 +24,8 @@ from hl_platform.adapters.postgres.connection import connect
 from hl_platform.adapters.postgres.database import BULK, SqlDatabase
 from hl_platform.adapters.postgres.migrate import migrate
 from hl_platform.core.readings import ReadingDecoder, Source
-from hl_platform.core.settings import ReadingSettings, load_settings
+from hl_platform.core.sections import ReadingSettings
+from hl_platform.core.settings import load_settings
 from hl_platform.core.streams import Stream
 from hl_platform.streams import load_streams
 

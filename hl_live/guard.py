@@ -14,7 +14,8 @@ from litestar.exceptions import HTTPException
 from litestar.types import Message, Scope
 
 from hl_platform.core.errors import ConfigError
-from hl_platform.core.settings import LiveSettings, Settings
+from hl_platform.core.live_sections import LiveSettings
+from hl_platform.core.settings import Settings
 
 log = structlog.get_logger()
 

@@ -6,7 +6,7 @@ from hl_live.threads import in_thread
 from hl_platform.adapters.kafka.feed_reader import Place as KafkaPlace
 from hl_platform.adapters.kafka.range_reader import RangeReader
 from hl_platform.core.errors import TransientError
-from hl_platform.core.settings import KafkaSettings
+from hl_platform.core.sections import KafkaSettings
 
 
 class KafkaPast:

@@ -16,7 +16,7 @@ from hl_live.request_traces import RequestTraces
 from hl_live.routes.feed import MAX_INPUT_BYTES
 from hl_live.write_guard import guarded_protocols
 from hl_platform.adapters.tracing import Tracing
-from hl_platform.core.settings import LiveSettings
+from hl_platform.core.live_sections import LiveSettings
 
 # What is left of two seconds when the service itself needs one to stop.
 GRACE_S = 0.6

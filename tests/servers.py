@@ -13,7 +13,8 @@ from psycopg import sql
 from hl_platform.adapters.postgres.connection import connect
 from hl_platform.adapters.postgres.roles import OWNER, READER, create_database
 from hl_platform.core.errors import HlError
-from hl_platform.core.settings import MqttSettings, load_settings
+from hl_platform.core.sections import MqttSettings
+from hl_platform.core.settings import load_settings
 from hl_platform.stack.kafka import ClusterNode, EmbeddedKafka, new_kafka_uuid
 from hl_platform.stack.layout import Layout, make_directories, plan_layout
 from hl_platform.stack.mosquitto import EmbeddedMosquitto

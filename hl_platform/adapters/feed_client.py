@@ -9,7 +9,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from websockets.sync.client import ClientConnection, connect
 
 from hl_platform.core.errors import ConfigError, HlError, TransientError
-from hl_platform.core.settings import LiveSettings
+from hl_platform.core.live_sections import LiveSettings
 
 # Frames that wait here; beyond it the feed's own queue keeps them, and then tells of a gap.
 MAX_WAITING = 64

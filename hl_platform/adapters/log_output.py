@@ -8,7 +8,7 @@ from typing import Protocol, TextIO
 
 import structlog
 
-from hl_platform.core.settings import LogSettings
+from hl_platform.core.sections import LogSettings
 
 # Of a service that runs for days; the one before is kept, too.
 MAX_FILE_BYTES = 16 * 1024 * 1024

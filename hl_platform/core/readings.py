@@ -17,7 +17,7 @@ from hl_platform.core.errors import PoisonRecordError
 from hl_platform.core.own_records import OwnRecords, PlainPayloads
 from hl_platform.core.payloads import parse_object
 from hl_platform.core.probe import PROBE_DEVICE
-from hl_platform.core.settings import ReadingSettings
+from hl_platform.core.sections import ReadingSettings
 from hl_platform.core.streams import INTEGER_RANGES, Field, Stream
 
 PYTHON_TYPES: Mapping[str, type] = {

@@ -8,7 +8,8 @@ import structlog
 from hl_platform.adapters.postgres.lease_reader import LeaseReader, LeaseRow
 from hl_platform.adapters.processes import kill_process, process_gone
 from hl_platform.core.errors import TransientError
-from hl_platform.core.settings import ServiceSettings, Settings
+from hl_platform.core.sections import ServiceSettings
+from hl_platform.core.settings import Settings
 from hl_platform.defs.runs import HANDOVER_TAG, end_run, list_runs
 from hl_platform.pipeline.keep_alive import (
     MISSED_BEATS,

@@ -26,7 +26,7 @@ from hl_platform.core.coverage import DEAD_LETTERED, FORWARDED, Covered, Place
 from hl_platform.core.errors import FencedError, PoisonRecordError
 from hl_platform.core.readings import MAX_KEPT_TOPIC_CHARS, ReadingDecoder, Source
 from hl_platform.core.routing import Router
-from hl_platform.core.settings import ReadingSettings
+from hl_platform.core.sections import ReadingSettings
 from hl_platform.core.streams import Stream
 from hl_platform.pipeline.dead_letters import BridgeLetters
 from hl_platform.pipeline.outgoing import Arrived, Outgoing, Waiting

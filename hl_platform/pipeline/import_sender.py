@@ -11,7 +11,7 @@ from hl_platform.adapters.kafka.lag import read_ends
 from hl_platform.adapters.kafka.producer import Delivery, KafkaProducer
 from hl_platform.adapters.postgres.import_watch import ImportWatch
 from hl_platform.core.errors import ConfigError, HlError, TransientError
-from hl_platform.core.settings import KafkaSettings
+from hl_platform.core.sections import KafkaSettings
 from hl_platform.core.streams import Stream
 
 log = structlog.get_logger()

@@ -18,7 +18,7 @@ from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 from hl_platform.adapters.postgres.lease_reader import DatabaseClock, LeaseRow
-from hl_platform.core.settings import ServiceSettings
+from hl_platform.core.sections import ServiceSettings
 from hl_platform.pipeline.run_memory import ACTIVE, ListedRun, RunMemory
 
 TERMINATED = ("CANCELING", "CANCELED")

@@ -4,7 +4,7 @@ import threading
 
 from hl_platform.adapters.mqtt.queue_watch import MqttQueueWatch
 from hl_platform.core.accounts import StageStats
-from hl_platform.core.settings import MqttSettings
+from hl_platform.core.sections import MqttSettings
 
 CODE = "mqtt_queue_filling"
 # Share of the bound from which it is time to do something.

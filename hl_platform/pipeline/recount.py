@@ -12,7 +12,7 @@ import structlog
 from hl_platform.adapters.kafka.log_reader import Extent, KafkaPlace, LogReader
 from hl_platform.core.accounts import Books, StageStats
 from hl_platform.core.coverage import DEAD_LETTERED, FORWARDED, Covered, Place, bridge_of_record
-from hl_platform.core.settings import KafkaSettings
+from hl_platform.core.sections import KafkaSettings
 from hl_platform.pipeline.services import Service
 
 log = structlog.get_logger()

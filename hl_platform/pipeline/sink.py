@@ -32,7 +32,7 @@ from hl_platform.core.accounts import StageStats
 from hl_platform.core.backoff import Backoff
 from hl_platform.core.errors import FencedError, InvariantError, PoisonRecordError, TransientError
 from hl_platform.core.readings import ReadingDecoder
-from hl_platform.core.settings import ReadingSettings, SinkSettings
+from hl_platform.core.sections import ReadingSettings, SinkSettings
 from hl_platform.core.streams import Stream
 from hl_platform.pipeline.batch import Item, decode_item
 from hl_platform.pipeline.batch_writer import MAX_TRIES, BatchWriter

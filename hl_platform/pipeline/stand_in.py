@@ -16,7 +16,7 @@ import structlog
 from hl_platform.adapters.postgres.lease_reader import DatabaseClock, LeaseReader, LeaseRow
 from hl_platform.core.accounts import StageStats
 from hl_platform.core.errors import HlError
-from hl_platform.core.settings import ServiceSettings
+from hl_platform.core.sections import ServiceSettings
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hl_platform.core.errors import ConfigError
-from hl_platform.core.settings import MqttSettings
+from hl_platform.core.sections import MqttSettings
 from hl_platform.stack.layout import Layout
 from hl_platform.stack.net import LOOPBACK, answers_tcp
 from hl_platform.stack.process import Command

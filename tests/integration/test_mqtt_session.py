@@ -22,7 +22,7 @@ from structlog.testing import capture_logs
 from hl_platform.adapters.mqtt.packets import MqttMessage
 from hl_platform.adapters.mqtt.session import SocketSession, Subscription
 from hl_platform.core.errors import ConfigError
-from hl_platform.core.settings import MqttSettings
+from hl_platform.core.sections import MqttSettings
 from hl_platform.stack.mosquitto import EmbeddedMosquitto
 from tests.home import eventually
 

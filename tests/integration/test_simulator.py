@@ -18,7 +18,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from hl_platform.adapters.mqtt.publisher import MAX_UNACKNOWLEDGED, MqttPublisher
-from hl_platform.core.settings import MqttSettings
+from hl_platform.core.sections import MqttSettings
 from hl_platform.simulator.home import ROOMS
 from hl_platform.stack.mosquitto import EmbeddedMosquitto
 from hl_platform.stack.net import free_port

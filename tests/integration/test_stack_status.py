@@ -13,7 +13,7 @@ from hl_platform.adapters.postgres.connection import connect
 from hl_platform.adapters.postgres.migrate import migrate
 from hl_platform.adapters.postgres.status import Delay, StageTotals, read_status
 from hl_platform.core.histogram import DelayHistogram
-from hl_platform.core.settings import KafkaSettings
+from hl_platform.core.sections import KafkaSettings
 from hl_platform.core.streams import Stream, parse_stream
 from hl_platform.stack.kafka import EmbeddedKafka
 from hl_platform.streams import load_streams

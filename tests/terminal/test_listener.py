@@ -4,7 +4,7 @@ import pytest
 
 from hl_platform.adapters.mqtt.listener import MqttListener
 from hl_platform.core.errors import ConfigError
-from hl_platform.core.settings import MqttSettings
+from hl_platform.core.sections import MqttSettings
 from hl_platform.stack.mosquitto import EmbeddedMosquitto
 from tests.home import eventually
 

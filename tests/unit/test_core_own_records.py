@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hl_platform.core.errors import PoisonRecordError
 from hl_platform.core.readings import Reading, ReadingDecoder, Source
-from hl_platform.core.settings import ReadingSettings
+from hl_platform.core.sections import ReadingSettings
 from hl_platform.core.streams import parse_stream
 from hl_platform.streams import load_streams
 

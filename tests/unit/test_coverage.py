@@ -20,7 +20,7 @@ from hl_platform.core.coverage import (
 )
 from hl_platform.core.dead_letters import REPLAY_OF
 from hl_platform.core.readings import ReadingDecoder
-from hl_platform.core.settings import ReadingSettings
+from hl_platform.core.sections import ReadingSettings
 from hl_platform.pipeline.batch import count_origins, decode_item
 from hl_platform.pipeline.recount import MAX_RECORDS, plan_stretches
 from hl_platform.streams import load_streams

@@ -15,7 +15,7 @@ from hl_platform.core.import_rows import RowReader
 from hl_platform.core.import_times import TimeReader
 from hl_platform.core.import_values import converter_of, guess, uses_decimal_comma
 from hl_platform.core.readings import Reading, ReadingDecoder, Source
-from hl_platform.core.settings import ReadingSettings
+from hl_platform.core.sections import ReadingSettings
 from hl_platform.core.streams import FieldType
 from hl_platform.streams import load_streams
 

@@ -8,7 +8,7 @@ import pytest
 
 from hl_platform.adapters.kafka.consumer import GroupConsumer
 from hl_platform.adapters.kafka.producer import KafkaProducer
-from hl_platform.core.settings import KafkaSettings
+from hl_platform.core.sections import KafkaSettings
 
 NOWHERE = KafkaSettings(bootstrap_servers="127.0.0.1:1")
 

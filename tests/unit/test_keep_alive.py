@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from hl_platform.adapters.postgres.lease_reader import DatabaseClock, LeaseRow
-from hl_platform.core.settings import ServiceSettings
+from hl_platform.core.sections import ServiceSettings
 from hl_platform.pipeline.keep_alive import (
     ACTIVE,
     Action,

@@ -16,7 +16,7 @@ from hl_live.feed.subscription import Subscription
 from hl_platform.adapters.kafka.feed_reader import FeedRecord
 from hl_platform.core.accounts import StageStats
 from hl_platform.core.readings import Reading, ReadingDecoder
-from hl_platform.core.settings import ReadingSettings
+from hl_platform.core.sections import ReadingSettings
 from tests.unit.feed_parts import FIELDS, NOW, STREAMS, House, make_frame
 
 ENERGY = STREAMS["energy"]

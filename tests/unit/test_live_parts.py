@@ -18,8 +18,9 @@ from hl_live.routes.page import PageFiles
 from hl_platform.adapters.kafka.feed_reader import FeedState
 from hl_platform.adapters.postgres.readings import LeaseRow
 from hl_platform.core.errors import BackpressureError, ConfigError, InvariantError, TransientError
+from hl_platform.core.live_sections import LiveSettings
 from hl_platform.core.readings import Reading
-from hl_platform.core.settings import LiveSettings, Settings
+from hl_platform.core.settings import Settings
 from hl_platform.streams import load_streams
 
 NOW = datetime(2026, 1, 3, 16, 0, tzinfo=UTC)

@@ -6,7 +6,7 @@ import structlog
 
 from hl_platform.adapters import log_output
 from hl_platform.adapters.log_output import configure_logging
-from hl_platform.core.settings import LogSettings
+from hl_platform.core.sections import LogSettings
 
 
 def fail_with(secret: str) -> None:

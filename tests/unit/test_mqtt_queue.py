@@ -3,7 +3,7 @@
 import pytest
 
 from hl_platform.core.accounts import StageStats
-from hl_platform.core.settings import MqttSettings
+from hl_platform.core.sections import MqttSettings
 from hl_platform.pipeline.mqtt_queue import CODE, MqttQueueAlarm
 
 

@@ -8,7 +8,8 @@ from hl_platform.adapters.postgres.migrate import load_migrations
 from hl_platform.core.accounts import Account, StageStats
 from hl_platform.core.errors import ConfigError
 from hl_platform.core.routing import Router
-from hl_platform.core.settings import KafkaSettings, load_settings
+from hl_platform.core.sections import KafkaSettings
+from hl_platform.core.settings import load_settings
 from hl_platform.pipeline.services import find_service, plan_services
 from hl_platform.streams import load_streams
 

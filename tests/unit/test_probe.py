@@ -20,7 +20,7 @@ from hl_platform.core.probe import (
     probe_topic,
 )
 from hl_platform.core.readings import ReadingDecoder, Source
-from hl_platform.core.settings import ReadingSettings
+from hl_platform.core.sections import ReadingSettings
 from hl_platform.core.streams import Field, Stream
 from hl_platform.stack.check_advice import explain
 from hl_platform.streams import load_streams

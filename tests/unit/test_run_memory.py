@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hl_platform.adapters.postgres.lease_reader import DatabaseClock, LeaseRow
-from hl_platform.core.settings import ServiceSettings
+from hl_platform.core.sections import ServiceSettings
 from hl_platform.pipeline.keep_alive import (
     Action,
     EndRun,

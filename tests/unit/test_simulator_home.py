@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hl_platform.core.readings import ReadingDecoder, Source
-from hl_platform.core.settings import ReadingSettings
+from hl_platform.core.sections import ReadingSettings
 from hl_platform.simulator.climate import HYSTERESIS_K, HeatPump, Weather
 from hl_platform.simulator.home import ROOMS, SECOND_US, Device, encode_reading, home_devices, load_devices
 from hl_platform.simulator.meter import DAY_S, EPOCH_S, HOUR_S, Meter

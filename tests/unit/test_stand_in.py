@@ -4,7 +4,7 @@ import pytest
 
 from hl_platform.adapters.postgres.lease_reader import DatabaseClock, LeaseRow
 from hl_platform.core.accounts import StageStats
-from hl_platform.core.settings import ServiceSettings
+from hl_platform.core.sections import ServiceSettings
 from hl_platform.pipeline.stand_in import compare_clocks, plan_orphans, plan_stand_ins
 
 NOW = 1_000_000.0

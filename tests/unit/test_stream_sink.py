@@ -11,7 +11,7 @@ from hl_platform.core.accounts import StageStats
 from hl_platform.core.errors import DatabaseAwayError, FencedError
 from hl_platform.core.positions import Claim, Reached
 from hl_platform.core.readings import Reading, ReadingDecoder, Source
-from hl_platform.core.settings import ReadingSettings, SinkSettings
+from hl_platform.core.sections import ReadingSettings, SinkSettings
 from hl_platform.pipeline.sink import StreamSink
 from hl_platform.streams import load_streams
 from tests.fake_consumer import TOPIC, OnePartition

@@ -7,7 +7,8 @@ import structlog
 from confluent_kafka import KafkaError
 from confluent_kafka.admin import AdminClient
 
-from hl_platform.core.settings import KafkaSettings, require_address
+from hl_platform.core.sections import KafkaSettings
+from hl_platform.core.settings import require_address
 
 log = structlog.get_logger()
 

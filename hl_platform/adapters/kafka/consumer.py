@@ -23,7 +23,7 @@ from hl_platform.adapters.kafka.errors import passes, translate
 from hl_platform.adapters.kafka.lookup import find_watermarks
 from hl_platform.core.dead_letters import FIRST_KAFKA_MS, REPLAY_OF
 from hl_platform.core.readings import IMPORT_OF
-from hl_platform.core.settings import KafkaSettings
+from hl_platform.core.sections import KafkaSettings
 from hl_platform.core.trace_context import TRACEPARENT
 
 log = structlog.get_logger()

@@ -10,7 +10,7 @@ from hl_platform.adapters.kafka.errors import passes, translate
 from hl_platform.adapters.kafka.letters import LetterRecord, Place, letter_of
 from hl_platform.adapters.kafka.lookup import find_places, find_watermarks
 from hl_platform.core.errors import TransientError
-from hl_platform.core.settings import KafkaSettings
+from hl_platform.core.sections import KafkaSettings
 
 log = structlog.get_logger()
 

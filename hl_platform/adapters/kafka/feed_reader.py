@@ -23,7 +23,7 @@ from confluent_kafka import (
 from hl_platform.adapters.kafka.config import IDLE_FETCH_MS, client_config
 from hl_platform.adapters.kafka.errors import translate
 from hl_platform.core.backoff import Backoff
-from hl_platform.core.settings import KafkaSettings
+from hl_platform.core.sections import KafkaSettings
 from hl_platform.core.trace_context import TRACEPARENT
 
 log = structlog.get_logger()

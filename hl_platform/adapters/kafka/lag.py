@@ -9,7 +9,7 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 from hl_platform.adapters.kafka.config import admin_client
 from hl_platform.adapters.kafka.errors import translate
 from hl_platform.core.lag import PartitionLag
-from hl_platform.core.settings import KafkaSettings
+from hl_platform.core.sections import KafkaSettings
 from hl_platform.core.streams import Stream
 
 REQUEST_TIMEOUT_S = 3.0

@@ -7,7 +7,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from hl_platform.adapters.kafka.config import reader_config
 from hl_platform.adapters.kafka.errors import translate
-from hl_platform.core.settings import KafkaSettings
+from hl_platform.core.sections import KafkaSettings
 
 REQUEST_TIMEOUT_S = 5.0
 POLL_S = 0.2

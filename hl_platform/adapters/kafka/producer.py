@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from hl_platform.adapters.kafka.config import client_config
 from hl_platform.adapters.kafka.errors import translate
 from hl_platform.core.errors import HlError, PoisonRecordError
-from hl_platform.core.settings import KafkaSettings
+from hl_platform.core.sections import KafkaSettings
 
 # Waits for company no longer than this: at home's rates a reading goes out at once, at a fleet's in batches.
 LINGER_MS = 5

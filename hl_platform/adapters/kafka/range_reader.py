@@ -10,7 +10,7 @@ from hl_platform.adapters.kafka.errors import passes, translate
 from hl_platform.adapters.kafka.feed_reader import FeedRecord, Place, feed_record
 from hl_platform.adapters.kafka.lookup import find_watermarks
 from hl_platform.core.errors import TransientError
-from hl_platform.core.settings import KafkaSettings
+from hl_platform.core.sections import KafkaSettings
 
 REQUEST_TIMEOUT_S = 5.0
 # Without a record for this long the cluster counts as away.

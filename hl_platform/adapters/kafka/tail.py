@@ -9,7 +9,7 @@ from hl_platform.adapters.kafka.config import reader_config
 from hl_platform.adapters.kafka.errors import passes, translate
 from hl_platform.adapters.kafka.letters import LetterRecord, letter_of
 from hl_platform.adapters.kafka.lookup import find_places, find_watermarks
-from hl_platform.core.settings import KafkaSettings
+from hl_platform.core.sections import KafkaSettings
 
 REQUEST_S = 5.0
 

@@ -16,7 +16,7 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from hl_platform.adapters.kafka.config import admin_client
 from hl_platform.adapters.kafka.errors import translate
-from hl_platform.core.settings import KafkaSettings
+from hl_platform.core.sections import KafkaSettings
 from hl_platform.core.streams import Stream
 
 log = structlog.get_logger()

@@ -9,7 +9,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from hl_platform.adapters.mqtt.client import make_client
-from hl_platform.core.settings import MqttSettings, require_address
+from hl_platform.core.sections import MqttSettings
+from hl_platform.core.settings import require_address
 
 ONLINE, OFFLINE = b"online", b"offline"
 KEEPALIVE_S = 15

@@ -4,7 +4,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from hl_platform.core.errors import ConfigError
-from hl_platform.core.settings import MqttSettings
+from hl_platform.core.sections import MqttSettings
 
 # MQTT 5.0, 3.2.2.2: bad user name or password; not authorized.
 REFUSED_FOR_GOOD = (0x86, 0x87)

@@ -12,7 +12,8 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from hl_platform.adapters.mqtt.client import make_client, refusal
 from hl_platform.core.errors import ConfigError, HlError, TransientError
-from hl_platform.core.settings import MqttSettings, require_address
+from hl_platform.core.sections import MqttSettings
+from hl_platform.core.settings import require_address
 
 KEEPALIVE_S = 30
 DO_NOT_SEND_RETAINED = 2

@@ -18,7 +18,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 from hl_platform.adapters.mqtt.client import make_client, refusal
 from hl_platform.core.backoff import Backoff
 from hl_platform.core.errors import HlError, InvariantError
-from hl_platform.core.settings import MqttSettings, require_address
+from hl_platform.core.sections import MqttSettings
+from hl_platform.core.settings import require_address
 
 log = structlog.get_logger()
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import structlog
 
 from hl_platform.adapters.mqtt.topic_watch import TopicWatch
-from hl_platform.core.settings import MqttSettings
+from hl_platform.core.sections import MqttSettings
 
 log = structlog.get_logger()
 

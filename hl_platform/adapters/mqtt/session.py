@@ -33,7 +33,8 @@ from hl_platform.adapters.mqtt.wire import Opening, Wire, WireError, make_tls
 from hl_platform.core.ack_window import AckWindow
 from hl_platform.core.backoff import Backoff
 from hl_platform.core.errors import ConfigError
-from hl_platform.core.settings import MqttSettings, require_address
+from hl_platform.core.sections import MqttSettings
+from hl_platform.core.settings import require_address
 
 log = structlog.get_logger()
 

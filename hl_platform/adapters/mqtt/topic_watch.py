@@ -8,7 +8,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from hl_platform.adapters.mqtt.client import make_client, refusal
-from hl_platform.core.settings import MqttSettings, require_address
+from hl_platform.core.sections import MqttSettings
+from hl_platform.core.settings import require_address
 
 KEEPALIVE_S = 60
 RECONNECT_S = (1, 60)

@@ -8,7 +8,7 @@ import threading
 import time
 
 from hl_platform.core.errors import ConfigError, TransientError
-from hl_platform.core.settings import MqttSettings
+from hl_platform.core.sections import MqttSettings
 
 # Some hundred readings at a time: the cost of a turn is shared, and none waits long.
 RECEIVE_BYTES = 64 * 1024

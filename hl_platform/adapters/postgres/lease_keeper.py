@@ -11,7 +11,7 @@ from hl_platform.adapters.postgres.leases import Holder, Lease
 from hl_platform.core.accounts import Books, StageStats
 from hl_platform.core.backoff import Backoff
 from hl_platform.core.errors import FencedError, HlError, TransientError
-from hl_platform.core.settings import ServiceSettings
+from hl_platform.core.sections import ServiceSettings
 
 log = structlog.get_logger()
 

@@ -14,7 +14,7 @@ from hl_platform.adapters.postgres.errors import translated
 from hl_platform.adapters.postgres.status import read_next_offsets
 from hl_platform.core.errors import PoisonRecordError
 from hl_platform.core.readings import ReadingDecoder
-from hl_platform.core.settings import ReadingSettings
+from hl_platform.core.sections import ReadingSettings
 from hl_platform.core.streams import Stream
 
 LOOK_S = 0.2
