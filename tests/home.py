@@ -86,7 +86,8 @@ class Home:
         ensure_topics(self.settings.kafka, self.streams.values())
 
     def service(self, name: str) -> Service:
-        return Service(name, name.partition("-")[0], tuple(self.streams.values()))
+        stage, _, number = name.partition("-")
+        return Service(name, stage, tuple(self.streams.values()), keeps_index=number in ("", "1"))
 
     @contextmanager
     def running(self, *names: str) -> Iterator[None]:
@@ -230,10 +231,8 @@ class Home:
 
     def start_process(self, name: str) -> subprocess.Popen[bytes]:
         """Runs a service as a process of its own, with the household's streams, to be killed."""
-        streams = msgspec.json.encode(list(self.streams.values())).decode()
-        return subprocess.Popen(
-            [sys.executable, "-c", _PROCESS, name, streams], env={**os.environ, **self.env}
-        )
+        service = msgspec.json.encode(self.service(name)).decode()
+        return subprocess.Popen([sys.executable, "-c", _PROCESS, service], env={**os.environ, **self.env})
 
     def _own(self, stream: Stream) -> Stream:
         return msgspec.structs.replace(
@@ -250,12 +249,9 @@ _PROCESS = """
 import os, sys, threading
 import msgspec
 from hl_platform.core.settings import load_settings
-from hl_platform.core.streams import Stream
 from hl_platform.pipeline.run_service import run_service
 from hl_platform.pipeline.services import Service
-name = sys.argv[1]
-streams = msgspec.json.decode(sys.argv[2], type=tuple[Stream, ...])
-run_service(load_settings(os.environ), Service(name, name.split("-")[0], streams), "", threading.Event())
+run_service(load_settings(os.environ), msgspec.json.decode(sys.argv[1], type=Service), "", threading.Event())
 """
 
 

@@ -159,6 +159,10 @@ class SinkSettings(Section, frozen=True):
         Literal["together", "per_stream"],
         Meta(description="One process for all streams, or one for each."),
     ] = "together"
+    instances: Annotated[
+        PositiveInt,
+        Meta(description="Sinks of each stream, which share its Kafka partitions; more than those are idle."),
+    ] = 1
     max_batch_rows: Annotated[PositiveInt, Meta(description="Largest batch, in readings.")] = 10_000
     max_batch_age_ms: Annotated[
         int, Meta(ge=0, le=100, description="How long a reading may wait for company, in ms.")

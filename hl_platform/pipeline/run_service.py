@@ -150,20 +150,22 @@ class _Tenure:
         return make_bridge(settings, service, stats, session, ask_kafka=ask, kafka_answers=answers)
 
     def make_sinks(self, finished: Callable[[], bool]) -> list[Worker]:
-        """A sink for each of the service's streams, and the index of dead letters, once Kafka answers."""
+        """A sink for each of the service's streams, and the index of dead letters where it keeps it. Waits for Kafka."""
         settings, service, stats = self._settings, self._service, self.stats
         _await(partial(ensure_topics, settings.kafka, service.streams), finished, math.inf)
         producer = KafkaProducer(settings.kafka, f"hl-{service.name}")
         # What it has not delivered was not passed: the successor sends it.
         self._closing.callback(producer.close, 0)
         tracing = open_tracing(settings.tracing.endpoint, service.name)
-        sinks = [
+        workers: list[Worker] = [
             make_sink(
                 settings, service, stream, producer, stats, tracing=tracing, lease_epoch=self.keeper.epoch
             )
             for stream in service.streams
         ]
-        return [*sinks, _make_indexer(settings, service, stats)]
+        if service.keeps_index:
+            workers.append(_make_indexer(settings, service, stats))
+        return workers
 
 
 def _make_sibling_watch(settings: Settings, service: Service, stats: StageStats) -> SiblingWatch:

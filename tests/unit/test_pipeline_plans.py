@@ -27,6 +27,15 @@ def test_several_bridges_and_a_sink_per_stream_when_asked_for():
     assert names == ["bridge-1", "bridge-2", "sink-energy", "sink-heatpump", "sink-temperature"]
 
 
+def test_several_sinks_share_their_streams_and_one_keeps_the_index_of_dead_letters():
+    settings = load_settings({"HL_SINK__INSTANCES": "2"})
+    sinks = [service for service in plan_services(settings, STREAMS) if service.stage == "sink"]
+    assert [(sink.name, len(sink.streams), sink.keeps_index) for sink in sinks] == [
+        ("sink-1", len(STREAMS), True),
+        ("sink-2", len(STREAMS), False),
+    ]
+
+
 def test_an_unknown_service_is_answered_with_those_there_are():
     with pytest.raises(ConfigError, match="The services are bridge, sink"):
         find_service(load_settings({}), STREAMS, "bridg")
