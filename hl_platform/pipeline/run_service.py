@@ -150,7 +150,7 @@ class _Tenure:
         return make_bridge(settings, service, stats, session, ask_kafka=ask, kafka_answers=answers)
 
     def make_sinks(self, finished: Callable[[], bool]) -> list[Worker]:
-        """A sink for each of the service's streams, and the index of dead letters where it keeps it. Waits for Kafka."""
+        """A sink for each of the service's streams, and the index if it keeps that, once Kafka answers."""
         settings, service, stats = self._settings, self._service, self.stats
         _await(partial(ensure_topics, settings.kafka, service.streams), finished, math.inf)
         producer = KafkaProducer(settings.kafka, f"hl-{service.name}")
@@ -158,7 +158,7 @@ class _Tenure:
         self._closing.callback(producer.close, 0)
         tracing = open_tracing(settings.tracing.endpoint, service.name)
         workers: list[Worker] = [
-            make_sink(
+            _make_sink(
                 settings, service, stream, producer, stats, tracing=tracing, lease_epoch=self.keeper.epoch
             )
             for stream in service.streams
@@ -219,7 +219,7 @@ def _await(ask: Callable[[], None], finished: Callable[[], bool], patience_s: fl
     return False
 
 
-def make_sink(
+def _make_sink(
     settings: Settings,
     service: Service,
     stream: Stream,
@@ -229,17 +229,6 @@ def make_sink(
     tracing: Tracing | None,
     lease_epoch: int,
 ) -> StreamSink:
-    """The sink of one of a service's streams, not started.
-
-    Args:
-        settings: with the addresses of all servers.
-        service: which.
-        stream: one of its.
-        producer: takes dead letters.
-        stats: what it counts.
-        tracing: where spans go of readings that carry a trace.
-        lease_epoch: under which the service holds its lease.
-    """
     url = require_address(settings.database.url, "database", "url")
     return StreamSink(
         stream=stream,
