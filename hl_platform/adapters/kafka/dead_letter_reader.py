@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from hl_platform.adapters.kafka.config import IDLE_FETCH_MS, client_config
+from hl_platform.adapters.kafka.config import client_config
 from hl_platform.adapters.kafka.errors import passes, translate
 from hl_platform.adapters.kafka.letters import LetterRecord, Place, letter_of
 from hl_platform.adapters.kafka.lookup import find_places, find_watermarks
@@ -46,7 +46,6 @@ class DeadLetterReader:
                 # Low priority: a flood of dead letters must not fill the memory of the sink beside us.
                 "queued.max.messages.kbytes": 4_096,
                 "fetch.max.bytes": 2_097_152,
-                "fetch.wait.max.ms": IDLE_FETCH_MS,
             }
         )
 
