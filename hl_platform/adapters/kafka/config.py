@@ -13,9 +13,6 @@ from hl_platform.core.settings import require_address
 log = structlog.get_logger()
 
 SAY_AGAIN_AFTER_S = 10.0
-# How long the broker holds the answer to a reader that has read everything; a record is sent at once all the same.
-# The default of 500 is most of what an idle household asks of Kafka. Other requests on the connection wait as long.
-IDLE_FETCH_MS = 2_000
 Setting = str | int | float | bool | Callable[[KafkaError], None]
 
 

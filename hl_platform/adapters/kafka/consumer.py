@@ -18,7 +18,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from hl_platform.adapters.kafka.config import IDLE_FETCH_MS, Setting, admin_client, client_config
+from hl_platform.adapters.kafka.config import Setting, admin_client, client_config
 from hl_platform.adapters.kafka.errors import passes, translate
 from hl_platform.adapters.kafka.lookup import find_watermarks
 from hl_platform.core.dead_letters import FIRST_KAFKA_MS, REPLAY_OF
@@ -36,6 +36,9 @@ REQUEST_TIMEOUT_S = 5.0
 MAX_POLL_INTERVAL_MS = 86_400_000
 # The shortest that brokers allow by default: after it the partitions of a dead member go to the others.
 SESSION_TIMEOUT_MS = 6_000
+# How long the broker holds the answer to a reader that has read everything; a record is sent at once all the same.
+# The default of 500 is much of what an idle household asks of Kafka. Other requests on the connection wait as long.
+IDLE_FETCH_MS = 2_000
 # A commit is a write of the broker; every batch of a quiet household would be one.
 SHOW_EVERY_S = 5.0
 # Before a member that Kafka has shut out joins again. A real successor has the lease, which ends us within two

@@ -20,7 +20,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from hl_platform.adapters.kafka.config import IDLE_FETCH_MS, client_config
+from hl_platform.adapters.kafka.config import client_config
 from hl_platform.adapters.kafka.errors import translate
 from hl_platform.core.backoff import Backoff
 from hl_platform.core.sections import KafkaSettings
@@ -195,7 +195,6 @@ class FeedReader:
             # Told by an error instead of being moved: see _start_of.
             "auto.offset.reset": "error",
             "fetch.error.backoff.ms": 100,
-            "fetch.wait.max.ms": IDLE_FETCH_MS,
             # The default keeps 64 MB for each partition when we are slow.
             "queued.max.messages.kbytes": 4_096,
         }
