@@ -119,7 +119,8 @@ def test_records_that_expire_before_a_running_sink_has_fetched_them_are_counted_
     one_partition: Home,
 ):
     home = one_partition
-    n_sent = 900
+    # More than fits into its queue and the batch that it reads ahead.
+    n_sent = 1_800
     with home.running("sink"):
         store_first = record("meter1", NOON, seq=0)
         home.produce(store_first)
