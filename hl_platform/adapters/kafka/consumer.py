@@ -181,7 +181,7 @@ class GroupConsumer:
 
         Guarantee: after a position was lost (`take_lost_positions`) no more of that partition is returned.
         """
-        if self._to_show and time.monotonic() >= self._show_at:
+        if time.monotonic() >= self._show_at:
             self._commit()
         messages = self._consumer.consume(1, timeout=IDLE_POLL_S)
         if messages and max_records > 1:
@@ -202,8 +202,6 @@ class GroupConsumer:
     def show_position(self, next_offsets: Mapping[int, int]) -> None:
         """Commits to Kafka within some seconds, for lag tools to see. Nothing depends on it or waits for it."""
         self._to_show = dict(next_offsets)
-        if time.monotonic() >= self._show_at:
-            self._commit()
 
     def close(self) -> None:
         """Ends the reading. The static member keeps its place for a session timeout."""
@@ -213,11 +211,11 @@ class GroupConsumer:
         del self._consumer, self._admin
 
     def _commit(self) -> None:
-        to_show, self._to_show = self._to_show, {}
-        self._show_at = time.monotonic() + SHOW_EVERY_S
-        offsets = [TopicPartition(self._topic, partition, offset) for partition, offset in to_show.items()]
-        if not offsets:
+        if not self._to_show:
             return
+        offsets = [TopicPartition(self._topic, *place) for place in self._to_show.items()]
+        self._to_show = {}
+        self._show_at = time.monotonic() + SHOW_EVERY_S
         try:
             self._consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as exc:
