@@ -19,7 +19,7 @@ import uvloop
 from psycopg import sql
 from rich.table import Table
 
-from bench.feed_clients import Reader, join
+from bench.feed_clients import join, wait_until
 from bench.paced import Late, Order, send_paced
 from bench.proof import Proof
 from bench.report import machine, write_json
@@ -28,7 +28,6 @@ from bench.stack import RunningStack, console, percentiles
 STREAM = "energy"
 # Short, for it is the resolution; long enough not to be a load of its own.
 POLL_S = 0.005
-WAIT_S = 0.05
 # What a subscription of the feed may name.
 MAX_DEVICES = 200
 
@@ -123,7 +122,9 @@ async def measure(stack: RunningStack, order: Order, patience_s: float) -> Found
     try:
         late = await asyncio.to_thread(send_paced, stack, order)
         # Counting rows is work for the database: not before the last one is there.
-        await asyncio.to_thread(_wait_for, order.n_readings, reader, watch, patience_s)
+        await asyncio.to_thread(
+            wait_until, lambda: min(reader.n_told, len(watch.delays)) >= order.n_readings, patience_s
+        )
     finally:
         watch.ended.set()
         watch.join()
@@ -139,12 +140,6 @@ async def measure(stack: RunningStack, order: Order, patience_s: float) -> Found
             *wrong,
         ]
     return Found(frames, watch.delays, watch.polls, late, wrong)
-
-
-def _wait_for(n_readings: int, reader: Reader, watch: RowWatch, patience_s: float) -> None:
-    until = time.monotonic() + patience_s
-    while min(reader.n_told, len(watch.delays)) < n_readings and time.monotonic() < until:
-        time.sleep(WAIT_S)
 
 
 def goal_of(rate: float) -> Goal | None:

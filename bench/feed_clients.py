@@ -15,6 +15,7 @@ from bench.asgi import Counter
 WANTED = re.compile(rb'"timestamp":"([^"]+)"|"missed":(\d+)[,}]')
 # One that has come in two parts is within so many bytes.
 TAIL_BYTES = 64
+WAIT_S = 0.05
 
 C = TypeVar("C", bound=Counter)
 
@@ -52,6 +53,13 @@ class Reader(Counter):
                 self.delays.append(now - datetime.fromisoformat(found[1].decode()).timestamp())
             end = found.end()
         self._tail = data[max(end, len(data) - TAIL_BYTES) :]
+
+
+def wait_until(done: Callable[[], bool], patience_s: float) -> None:
+    """Returns when it is done, or when patience ends."""
+    until = time.monotonic() + patience_s
+    while not done() and time.monotonic() < until:
+        time.sleep(WAIT_S)
 
 
 async def connect(kind: Callable[[], C], address: tuple[str, int], headers: Mapping[str, str]) -> C:

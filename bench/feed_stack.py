@@ -8,14 +8,13 @@ balance; the rows are deleted again.
 import argparse
 import asyncio
 import secrets
-import time
 from pathlib import Path
 from typing import NamedTuple
 
 import uvloop
 from rich.table import Table
 
-from bench.feed_clients import Reader, join
+from bench.feed_clients import join, wait_until
 from bench.paced import Late, Order, send_paced
 from bench.proof import Proof
 from bench.report import machine, write_json
@@ -25,7 +24,6 @@ STREAM = "energy"
 N_SHOWN_DEVICES, N_OTHER_DEVICES = 10, 40
 # The others send so much longer, before and after, for a process may start late.
 MARGIN_S = 2.0
-WAIT_S = 0.05
 
 
 class Found(NamedTuple):
@@ -60,7 +58,9 @@ async def measure(
     beside = asyncio.create_task(asyncio.to_thread(send_paced, stack, other))
     await asyncio.sleep(MARGIN_S)
     late = [await asyncio.to_thread(send_paced, stack, shown), await beside]
-    await asyncio.to_thread(_wait_for, shown.n_readings, readers, patience_s)
+    await asyncio.to_thread(
+        wait_until, lambda: all(reader.n_told >= shown.n_readings for reader in readers), patience_s
+    )
     for reader in readers:
         reader.transport.close()
     outcome = await asyncio.to_thread(proof.settle, expected)
@@ -70,12 +70,6 @@ async def measure(
     delays = [delay for reader in readers for delay in reader.delays or ()]
     took_s = max(reader.last_at for reader in readers) - min(reader.first_at for reader in readers)
     return Found(delays, took_s, sum(reader.n_missed for reader in readers), late, wrong + outcome.wrong)
-
-
-def _wait_for(n_readings: int, readers: list[Reader], patience_s: float) -> None:
-    until = time.monotonic() + patience_s
-    while any(reader.n_told < n_readings for reader in readers) and time.monotonic() < until:
-        time.sleep(WAIT_S)
 
 
 def missed(found: Found, goal_ms: float) -> list[str]:

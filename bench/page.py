@@ -5,28 +5,15 @@ of the clock, CPU is that of all processes of the browser, until the figures are
 """
 
 import argparse
-import shutil
 import statistics
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext
 from rich.table import Table
 
+from bench.chromium import chromium
 from bench.stack import RunningStack, console
 from hl_platform.adapters.feed_client import token_headers
-from hl_platform.core.errors import ConfigError
 
-CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM_ARGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--disable-quic",
-)
 # A first visit is to be of use within this time.
 LIMIT_MS = 1_000
 
@@ -71,22 +58,6 @@ READ_TIMES = """
 PAINTED = "figures painted, ms"
 MAIN_THREAD = {"ScriptDuration": "scripts", "LayoutDuration": "layout", "RecalcStyleDuration": "styles"}
 Figures = dict[str, float]
-
-
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """A browser without a window.
-
-    Raises:
-        ConfigError: there is none on this machine.
-    """
-    path = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
-    if path is None:
-        raise ConfigError("There is no Chromium. Get it with: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_ARGS))
-        yield browser
-        browser.close()
 
 
 def cpu_ms(browser: Browser) -> dict[int, float]:

@@ -42,6 +42,15 @@ def few_open_files() -> Iterator[None]:
         gc.collect()
 
 
+@pytest.fixture
+def no_garbage_is_collected() -> Iterator[None]:
+    """What a test lets go of ends at once, or not at all."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
 @pytest.fixture(scope="session")
 def layout() -> Iterator[Layout]:
     """Directories of the servers that the whole session shares."""

@@ -1,29 +1,18 @@
 """The page in a real browser, served by a real live service on real servers."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from bench.chromium import chromium
 from hl_platform.stack.kafka import EmbeddedKafka
 from tests.browser.house import House
 from tests.browser.page_build import build_page
 from tests.servers import Database
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
-CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
-# Nothing that would leave this machine, and nothing that needs a graphics card.
-CHROMIUM_ARGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--disable-quic",
-]
 # On a machine that does other things as well. Conditions are waited for, so a quick one loses nothing.
 PATIENCE_MS = 30_000
 
@@ -38,14 +27,9 @@ def built_page() -> None:
 # Of the module, not of the session: its event loop would be in the way of tests with one of their own.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
-    if path is None:
-        pytest.fail("There is no Chromium. Get it with: apt-get install chromium")
     expect.set_options(timeout=PATIENCE_MS)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGS)
-        yield chromium
-        chromium.close()
+    with chromium() as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A service that has ended holds no connection, whoever still holds its objects."""
 
-import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import psutil
 import pytest
@@ -11,12 +10,7 @@ from tests.home import Home, eventually, reading, record
 TIMES = 3
 
 
-@pytest.fixture(autouse=True)
-def no_garbage_is_collected() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
+pytestmark = pytest.mark.usefixtures("no_garbage_is_collected")
 
 
 def run_bridge(home: Home) -> None:

@@ -1,7 +1,6 @@
 """A client of Kafka that is closed ends at once, whoever still holds it."""
 
-import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import psutil
 import pytest
@@ -13,12 +12,7 @@ from hl_platform.core.sections import KafkaSettings
 NOWHERE = KafkaSettings(bootstrap_servers="127.0.0.1:1")
 
 
-@pytest.fixture(autouse=True)
-def no_garbage_is_collected() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
+pytestmark = pytest.mark.usefixtures("no_garbage_is_collected")
 
 
 def idle_producer() -> Callable[[], object]:

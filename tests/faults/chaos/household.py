@@ -90,12 +90,12 @@ class Household:
         return self._holds[-1]
 
     def _spawn(self, name: str, hold: list[str], fds: tuple[int, ...]) -> None:
-        streams = msgspec.json.encode(list(self.home.streams.values())).decode()
+        service = msgspec.json.encode(self.home.service(name)).decode()
         # Dies with the thread that runs the cell, also when that is killed.
         launcher = ["setpriv", "--pdeathsig", "KILL", "--"]
         module = [sys.executable, "-m", "tests.faults.chaos.victim"]
         self.processes[name] = subprocess.Popen(
-            [*launcher, *module, name, streams, *hold],
+            [*launcher, *module, service, *hold],
             env={**os.environ, **self.home.env, **self._lines_of(name)},
             stdout=self._log,
             stderr=self._log,

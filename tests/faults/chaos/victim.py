@@ -22,7 +22,6 @@ from hl_platform.adapters.postgres.sink_store import SinkStore
 from hl_platform.adapters.spool import Spool
 from hl_platform.core.accounts import Account
 from hl_platform.core.settings import load_settings
-from hl_platform.core.streams import Stream
 from hl_platform.pipeline import run_service
 from hl_platform.pipeline.services import Service
 
@@ -167,7 +166,7 @@ def _put_in_place(wrapped: type) -> None:
         setattr(module, original.__name__, wrapped)
 
 
-def main(name: str, streams: str, *stop_at: str) -> None:
+def main(service: str, *stop_at: str) -> None:
     """Runs a service for as long as it lives."""
     global gate  # noqa: PLW0603 - one per process
     if stop_at:
@@ -175,8 +174,8 @@ def main(name: str, streams: str, *stop_at: str) -> None:
         gate = Gate(step, int(passage), int(say), int(hear))
     for wrapped in (Session, Producer, FileSpool, Consumer, Store):
         _put_in_place(wrapped)
-    service = Service(name, name.partition("-")[0], msgspec.json.decode(streams, type=tuple[Stream, ...]))
-    report = run_service.run_service(load_settings(os.environ), service, "", threading.Event())
+    planned = msgspec.json.decode(service, type=Service)
+    report = run_service.run_service(load_settings(os.environ), planned, "", threading.Event())
     # Said for the parent, who wants to know why it ended.
     sys.stdout.write(f"ended: {report.reason}\n")
 
