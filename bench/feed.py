@@ -56,7 +56,8 @@ async def measure(process: "subprocess.Popen[str]", port: int, server: str, load
     before_mb = memory_mb(psutil.Process(process.pid))
     readers = await join(load.n_clients, (HOST, port), {}, SUBSCRIBE if server == "hl" else None)
     kb = (memory_mb(psutil.Process(process.pid)) - before_mb) * 1000 / load.n_clients
-    watched = readers[:N_WATCHED]
+    # Who came first gets each reading first.
+    watched = readers[:: -(-load.n_clients // N_WATCHED)]
     for reader in watched:
         reader.delays = []
     n_published, cpu_s = await asyncio.to_thread(_publish, process, load)

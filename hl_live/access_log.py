@@ -37,6 +37,10 @@ class Counts(Protocol):
         """Messages sent."""
 
     @property
+    def n_bytes_pushed(self) -> int:
+        """Bytes that went to the socket beside the application's events."""
+
+    @property
     def n_missed_ever(self) -> int:
         """Readings that it was too slow for."""
 
@@ -113,8 +117,7 @@ class _Line:
         if kind in ("http.response.body", "websocket.http.response.body"):
             self._n_bytes += len(event.get("body") or b"")
         elif kind == "websocket.send":
-            texts = event.get("texts") or (event.get("text") or "",)
-            self._n_bytes += sum(map(len, texts))
+            self._n_bytes += len(event.get("frames") or event.get("text") or "")
         elif kind in ("http.response.start", "websocket.http.response.start"):
             self._status = event["status"]
             self.lasting = any(
@@ -150,6 +153,7 @@ class _Line:
             return {**values, "status": self._status or None}
         session: Counts | None = self._scope.get(SESSION)  # type: ignore[assignment]
         if session is not None:
+            values["n_bytes"] += session.n_bytes_pushed
             values |= {"n_messages": session.n_sent, "n_missed": session.n_missed_ever}
         return values
 

@@ -6,17 +6,12 @@ what waits for it for good: closing does not help, as that waits for the socket,
 
 import asyncio
 import socket
-from http.client import SWITCHING_PROTOCOLS
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.protocols.utils import ClientDisconnected
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.exceptions import InvalidState
 
-# An extension of ASGI: an event `websocket.send` may have `texts`, which become a frame each and one write together.
-# Half the time of a frame is the way to the socket, and a thousand clients that come back want a hundred frames each.
-TEXTS = "hl.texts"
+from hl_live.frame_protocol import FrameProtocol
+
 # What the system may hold of a connection; its default grows to megabytes that a slow client gets far too late.
 SEND_BUFFER_BYTES = 128 * 1024
 
@@ -79,35 +74,6 @@ class Guarded(asyncio.Protocol):
         super().connection_lost(exc)
 
 
-class _Joining(WebSocketsSansIOProtocol):
-    """Sends several texts with one write."""
-
-    def handle_connect(self, event: Any) -> None:  # noqa: ANN401 - as its base has it
-        """A client has asked for a WebSocket."""
-        super().handle_connect(event)
-        if self.response.status_code == SWITCHING_PROTOCOLS:
-            # The application has not run yet.
-            self.scope["extensions"] = {**(self.scope["extensions"] or {}), TEXTS: {}}
-
-    async def send(self, message: Any) -> None:  # noqa: ANN401
-        """Takes an event of the application."""
-        texts = message.get("texts")
-        if texts is None:
-            await super().send(message)
-            return
-        await self.writable.wait()
-        if self.disconnected:
-            raise ClientDisconnected
-        if not self.close_sent:
-            try:
-                for text in texts[:-1]:
-                    self.conn.send_text(text.encode())
-            except InvalidState as exc:
-                raise ClientDisconnected from exc
-        # Writes the others with it.
-        await super().send({"type": "websocket.send", "text": texts[-1]})
-
-
 def guarded_protocols(timeout_s: float) -> dict[str, Any]:
     """The protocols for uvicorn's `http` and `ws`, each connection under a guard."""
 
@@ -115,7 +81,7 @@ def guarded_protocols(timeout_s: float) -> dict[str, Any]:
         write_timeout_s = timeout_s
 
     # uvicorn's two protocols name the type of their transport differently.
-    class WebSocket(Guarded, _Joining, WebSocketsSansIOProtocol):  # type: ignore[misc]
+    class WebSocket(Guarded, FrameProtocol):  # type: ignore[misc]
         write_timeout_s = timeout_s
 
     return {"http": Http, "ws": WebSocket}

@@ -4,13 +4,16 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from hl_live.feed.frames import Frame, Span
+from hl_live.feed.frames import Batch, Frame, Span
 from hl_live.feed.messages import GapReason
 from hl_live.feed.ring import Ring
 from hl_live.feed.subscription import Subscription
 from hl_live.latest import LatestReadings
 
 Place = tuple[str, int]
+
+# Readings that are pushed to a client with one write: what its socket may have to hold beyond its bound.
+PUSH_AT_ONCE = 100
 
 
 class RingSize(NamedTuple):
@@ -96,22 +99,11 @@ class Fanout:
         subscription.empty()
 
     def publish(self, spans: Iterable[Span]) -> None:
-        """Keeps frames, and queues them for everyone who wants them."""
+        """Keeps frames, and pushes them to everyone who wants them, or queues them."""
         for span in spans:
             self._go_on(span)
-            latest = self.latest[span.stream]
-            everyone = self._of_all.get(span.stream, {})
-            for frame in span.frames:
-                if not frame.reading.is_probe:
-                    latest.put_new(frame)
-                # A probe is only for who names its device.
-                for subscription in () if frame.reading.is_probe else everyone:
-                    subscription.offer(frame)
-                for subscription in self._of_device.get((span.stream, frame.reading.device_id), ()):
-                    subscription.offer(frame)
-                if not frame.n_pending:
-                    frame.sent_at = self._now()
-                    self._measure(frame)
+            for first in range(0, len(span.frames), PUSH_AT_ONCE):
+                self._offer(span.stream, span.frames[first : first + PUSH_AT_ONCE])
 
     def put_stored(self, stream: str, frames: Iterable[Frame]) -> None:
         """Takes newest readings from the database; those that are news go to everyone who wants them."""
@@ -140,6 +132,26 @@ class Fanout:
     def drop(self, frames: list[Frame]) -> None:
         """Settles frames that one subscription will never be sent."""
         self.settle(frames, sent=False)
+
+    def _offer(self, stream: str, frames: list[Frame]) -> None:
+        # A probe is only for who names its device.
+        shown = Batch([frame for frame in frames if not frame.reading.is_probe])
+        for frame in shown.frames:
+            self.latest[stream].put_new(frame)
+        if shown.frames:
+            for subscription in self._of_all.get(stream, ()):
+                subscription.offer(shown)
+        chosen: dict[Subscription, list[Frame]] = {}
+        for frame in frames:
+            for subscription in self._of_device.get((stream, frame.reading.device_id), ()):
+                chosen.setdefault(subscription, []).append(frame)
+        for subscription, wanted in chosen.items():
+            subscription.offer(Batch(wanted))
+        for frame in frames:
+            if not frame.n_pending:
+                frame.trim()
+                frame.sent_at = self._now()
+                self._measure(frame)
 
     def _tell_positions(self, stream: str) -> None:
         for subscription in self._joined(stream):

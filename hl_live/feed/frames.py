@@ -7,6 +7,7 @@ from typing import NamedTuple
 import structlog
 
 from hl_live.feed.messages import DataMessage, Position, encode_message
+from hl_live.feed.wire import text_frame
 from hl_platform.adapters.kafka.feed_reader import FeedRecord
 from hl_platform.core.accounts import StageStats
 from hl_platform.core.errors import PoisonRecordError
@@ -35,7 +36,7 @@ class Frame:
         size_bytes: about what it takes in memory.
     """
 
-    __slots__ = ("_texts", "n_pending", "position", "reading", "sent_at", "size_bytes", "stream")
+    __slots__ = ("_texts", "_wires", "n_pending", "position", "reading", "sent_at", "size_bytes", "stream")
 
     def __init__(
         self, stream: Stream, reading: Reading, position: Position | None, size_bytes: int = 0
@@ -47,6 +48,7 @@ class Frame:
         self.n_pending = 0
         self.sent_at = 0.0
         self._texts: dict[tuple[Fields, bool], str] = {}
+        self._wires: dict[Fields, bytes] = {}
 
     @property
     def offset(self) -> int:
@@ -63,8 +65,16 @@ class Frame:
                 self._texts[key] = text
         return text
 
+    def wire(self, fields: Fields = None) -> bytes:
+        """Its message as a WebSocket's frame, for everyone who gets it now."""
+        wire = self._wires.get(fields)
+        if wire is None:
+            wire = self._wires[fields] = text_frame(self.text(fields))
+        return wire
+
     def trim(self) -> None:
-        """Forgets texts that are more than it keeps when nobody waits."""
+        """Forgets what is more than it keeps when nobody waits."""
+        self._wires.clear()
         while len(self._texts) > MAX_TEXTS_KEPT:
             self._texts.popitem()
 
@@ -82,6 +92,25 @@ class Frame:
                 snapshot=snapshot,
             )
         )
+
+
+class Batch:
+    """Frames that a client gets together, in the order of their offsets; as bytes once for each selection of fields."""
+
+    __slots__ = ("_wires", "frames")
+
+    def __init__(self, frames: list[Frame]) -> None:
+        self.frames = frames
+        self._wires: dict[Fields, bytes] = {}
+
+    def wire(self, fields: Fields = None) -> bytes:
+        """Their messages as a WebSocket's frames."""
+        if len(self.frames) == 1:
+            return self.frames[0].wire(fields)
+        wire = self._wires.get(fields)
+        if wire is None:
+            wire = self._wires[fields] = b"".join(frame.wire(fields) for frame in self.frames)
+        return wire
 
 
 class Span(NamedTuple):

@@ -65,7 +65,7 @@ class Ping(msgspec.Struct, frozen=True, tag_field="type", tag="ping"):
 Request = Subscribe | Unsubscribe | Ping
 
 
-class Position(msgspec.Struct, frozen=True):
+class Position(msgspec.Struct, frozen=True, gc=False):
     """Where a reading lies on Kafka."""
 
     partition: int

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from hl_live.feed.fanout import Fanout
+from hl_live.feed.frames import Batch, Fields
 from hl_live.feed.messages import (
     ErrorMessage,
     Ping,
@@ -22,6 +23,7 @@ from hl_live.feed.messages import (
 from hl_live.feed.past import Past
 from hl_live.feed.resume import Resume
 from hl_live.feed.subscription import Choice, Outgoing, Subscription
+from hl_live.feed.wire import Write
 from hl_platform.core.access import EVERYTHING, Grant, stream_scope
 from hl_platform.core.readings import DEVICE_ID
 from hl_platform.core.streams import Stream
@@ -82,8 +84,10 @@ class Session:
         self._limits = limits
         self._clock = clock
         self._grant = grant
-        # Messages that its client has been sent.
-        self.n_sent = 0
+        # Messages that its client has been sent, and bytes that were pushed to it.
+        self.n_sent = self.n_bytes_pushed = 0
+        self._write: Write | None = None
+        self._is_sending = False
         self._n_missed_before = 0
         self._answers: deque[str] = deque()
         self._subscriptions: dict[str, Subscription] = {}
@@ -106,6 +110,14 @@ class Session:
     def n_missed_ever(self) -> int:
         """How many readings this client was too slow for, in all subscriptions that it had."""
         return self._n_missed_before + self.n_missed
+
+    def push_to(self, write: Write | None) -> None:
+        """Has live readings written at once where nothing waits, instead of waking who takes them.
+
+        Args:
+            write: to the client's socket; None where it has none that takes frames.
+        """
+        self._write = write
 
     async def room(self) -> None:
         """Waits until the client has read enough to be listened to again."""
@@ -150,6 +162,7 @@ class Session:
             taken += subscription.take(TAKE_AT_ONCE, now)
             if name in self._resumes and not subscription.n_past:
                 self._resumes[name][0].read_on()
+        self._is_sending = bool(taken)
         return taken
 
     async def next(self, patience_s: float | None = None) -> list[Outgoing]:
@@ -170,6 +183,7 @@ class Session:
 
     def settle(self, sent: list[Outgoing], unsent: list[Outgoing]) -> None:
         """Notes what became of what was taken."""
+        self._is_sending = False
         self.n_sent += len(sent)
         self._fanout.settle([one.frame for one in sent if one.frame is not None], sent=True)
         self._fanout.settle([one.frame for one in unsent if one.frame is not None], sent=False)
@@ -179,10 +193,24 @@ class Session:
         for name in list(self._subscriptions):
             self._end(name)
         self._answers.clear()
+        self._write = None
+
+    def _push(self, batch: Batch, fields: Fields) -> bool:
+        # An answer comes before what follows from it, and what is on its way before what is newer.
+        if self._write is None or self._is_sending or self._answers:
+            return False
+        wire = batch.wire(fields)
+        if not self._write(wire):
+            return False
+        self.n_sent += len(batch.frames)
+        self.n_bytes_pushed += len(wire)
+        return True
 
     def _begin(self, choice: Choice, positions: Mapping[int, int] | None, request: Subscribe) -> None:
         name = choice.stream.name
-        subscription = Subscription(choice, self._limits.max_messages, self._ready.set, self._fanout.drop)
+        subscription = Subscription(
+            choice, self._limits.max_messages, self._ready.set, self._fanout.drop, self._push
+        )
         self._subscriptions[name] = subscription
         self._answer(
             SubscribedMessage(

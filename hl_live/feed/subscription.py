@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from hl_live.feed.frames import Fields, Frame
+from hl_live.feed.frames import Batch, Fields, Frame
 from hl_live.feed.messages import GapMessage, GapReason, Mode, PositionsMessage, encode_message
 from hl_platform.core.streams import Stream
 
@@ -47,6 +47,7 @@ class Subscription:
         max_messages: how many live readings may wait before only the latest of each device is kept.
         on_ready: called when there is something to take.
         on_gone: called with frames that will never be sent.
+        push: sends live readings at once, if nothing of this client waits and its socket has room.
 
     Guarantee: hands out every reading that it was offered and that was asked for, in order, or, in mode `all`, a
     count of the missing ones before the reading that follows the first hole. Holds at most `max_messages`
@@ -59,6 +60,7 @@ class Subscription:
         max_messages: int,
         on_ready: Callable[[], None],
         on_gone: Callable[[list[Frame]], None],
+        push: Callable[[Batch, Fields], bool],
     ) -> None:
         self.choice = choice
         self.name = choice.stream.name
@@ -68,6 +70,7 @@ class Subscription:
         self.n_missed = 0
         self._on_ready = on_ready
         self._on_gone = on_gone
+        self._push = push
         self._max_messages = self._limit = max_messages
         self._past: deque[Outgoing] = deque()
         self._queue: deque[Frame | Outgoing] = deque()
@@ -138,19 +141,17 @@ class Subscription:
         self._positions = positions
         self._on_ready()
 
-    def offer(self, frame: Frame) -> None:
-        """Queues a live reading that was asked for."""
-        if self._stored and self._is_known(frame):
+    def offer(self, batch: Batch) -> None:
+        """Pushes live readings that were asked for, or queues them."""
+        if self._stored or self.known_before:
+            batch = Batch([frame for frame in batch.frames if not self._is_known(frame)])
+            if not batch.frames:
+                return
+        waits = self._queue or self._past or self._newest or self._missed
+        if not waits and self.choice.max_hz is None and self._push(batch, self.choice.fields):
             return
-        if self.known_before and self._is_before(frame):
-            return
-        frame.n_pending += 1
-        if self.conflates:
-            self._put_newest(frame, live=True)
-        else:
-            self._queue.append(frame)
-            if len(self._queue) > self._limit:
-                self._conflate()
+        for frame in batch.frames:
+            self._put(frame)
         self._on_ready()
 
     def due_at(self) -> float | None:
@@ -200,8 +201,20 @@ class Subscription:
         reached = ((frame.position.partition, frame.offset + 1),)
         return Outgoing(frame.text(self.choice.fields), self.name, reached, frame if live else None)
 
+    def _put(self, frame: Frame) -> None:
+        frame.n_pending += 1
+        if self.conflates:
+            self._put_newest(frame, live=True)
+        else:
+            self._queue.append(frame)
+            if len(self._queue) > self._limit:
+                self._conflate()
+
     def _is_known(self, frame: Frame) -> bool:
-        """Whether it is the one that the snapshot showed."""
+        """Whether the client has it: the snapshot showed it, or another replica had told it."""
+        return self._is_shown(frame) or self._is_before(frame)
+
+    def _is_shown(self, frame: Frame) -> bool:
         reading = frame.reading
         shown = self._stored.get(reading.device_id)
         if shown is None or reading.timestamp < shown.reading.timestamp:

@@ -12,17 +12,16 @@ from hl_live.access_log import note_session
 from hl_live.auth.access import FEED, grant_of
 from hl_live.feed.messages import ErrorMessage, Subscribe, encode_message
 from hl_live.feed.session import BadRequestError, Session
+from hl_live.feed.wire import Write, text_frame
+from hl_live.frame_protocol import FRAMES
 from hl_live.params import DEVICES, read_params
 from hl_live.problems import BadParameterError
 from hl_live.service import LiveService
-from hl_live.write_guard import TEXTS
 
 Socket = WebSocket[Any, Any, Any]
 
 # A subscription to 200 devices with long names.
 MAX_INPUT_BYTES = 65_536
-# Messages that are written together: about as many bytes as a socket takes without waiting.
-AT_ONCE = 100
 # RFC 6455 section 7.4.1, and 4000 to 4999 for our own, after the HTTP status of the same meaning.
 CLOSE_UNSUPPORTED, CLOSE_TRY_LATER, CLOSE_BAD_PARAMETER, CLOSE_UNKNOWN_STREAM = 1003, 1013, 4400, 4404
 CLOSE_FORBIDDEN = 4403
@@ -103,15 +102,19 @@ def _subscribe_by_address(session: Session, socket: Socket, stream: str) -> None
 
 
 async def _send_messages(socket: Socket, session: Session) -> None:
-    at_once = AT_ONCE if TEXTS in (socket.scope.get("extensions") or {}) else 1
+    write: Write | None = (socket.scope.get("extensions") or {}).get(FRAMES)  # type: ignore[assignment]
+    session.push_to(write)
     while True:
         taken = await session.next()
         n_sent = 0
         try:
-            while n_sent < len(taken):
-                texts = [outgoing.text for outgoing in taken[n_sent : n_sent + at_once]]
-                await (_send(socket, texts[0]) if len(texts) == 1 else _send_joined(socket, texts))
-                n_sent += len(texts)
+            if write is not None:
+                await _send_frames(socket, b"".join(text_frame(outgoing.text) for outgoing in taken))
+                n_sent = len(taken)
+            else:
+                for outgoing in taken:
+                    await _send(socket, outgoing.text)
+                    n_sent += 1
         finally:
             session.settle(taken[:n_sent], taken[n_sent:])
 
@@ -135,6 +138,6 @@ async def _send(socket: Socket, text: str) -> None:
     await socket.send(event)  # type: ignore[arg-type]
 
 
-async def _send_joined(socket: Socket, texts: list[str]) -> None:
-    event: Any = {"type": "websocket.send", "texts": texts}
+async def _send_frames(socket: Socket, frames: bytes) -> None:
+    event: Any = {"type": "websocket.send", "frames": frames}
     await socket.send(event)

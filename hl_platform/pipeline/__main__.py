@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 
+from hl_platform.adapters.garbage import spare_what_is_loaded
 from hl_platform.adapters.log_output import configure_logging
 from hl_platform.core.errors import ConfigError
 from hl_platform.core.settings import load_settings
@@ -22,6 +23,7 @@ def main() -> None:
         settings = load_settings(os.environ)
         configure_logging(settings.log)
         service = find_service(settings, load_streams(settings.streams_dir), " ".join(sys.argv[1:]))
+        spare_what_is_loaded()
         run_service(settings, service, "", stop)
     except ConfigError as exc:
         sys.stderr.write(f"{exc}\n")

@@ -6,11 +6,17 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+from websockets.frames import Frame as WebSocketFrame
+from websockets.frames import Opcode
+from websockets.streams import StreamReader
+
 from hl_live.feed.fanout import Fanout, Place, RingSize
 from hl_live.feed.frames import Frame, Span
 from hl_live.feed.messages import Position
 from hl_live.feed.past import Chunk, Past
 from hl_live.feed.session import Limits, Session
+from hl_live.feed.subscription import Outgoing
 from hl_platform.core.readings import Reading
 from hl_platform.streams import load_streams
 
@@ -26,6 +32,20 @@ def make_frame(
     values = (float(offset), *[None] * (len(STREAMS[stream].fields) - 1))
     at = at or NOW + timedelta(milliseconds=offset)
     return Frame(STREAMS[stream], Reading(device_id, at, values, None, at), Position(partition, offset), 100)
+
+
+def payloads(frames: bytes) -> list[bytes]:
+    """What WebSocket frames hold, as websockets reads them."""
+    reader, found = StreamReader(), []
+    reader.feed_data(frames)
+    while reader.buffer:
+        parsing = WebSocketFrame.parse(reader.read_exact, mask=False)
+        with pytest.raises(StopIteration) as end:
+            next(parsing)
+        frame: WebSocketFrame = end.value.value
+        assert (frame.opcode, frame.fin) == (Opcode.TEXT, True)
+        found.append(bytes(frame.data))
+    return found
 
 
 class House:
@@ -80,11 +100,15 @@ class House:
 
 
 class Client:
-    """One client: a session, and what it was sent."""
+    """One client: a session, what it was sent, and whether its socket has room for what is pushed."""
 
     def __init__(self, house: House, limits: Limits) -> None:
         self._house = house
         self.session = Session(STREAMS, house.fanout, house.past, limits, lambda: house.now)
+        self.session.push_to(self._write)
+        self.has_room = False
+        self.n_pushed = 0
+        self._on_its_way: list[Outgoing] = []
         self.got: list[dict[str, Any]] = []
 
     def ask(self, **request: object) -> "Client":
@@ -94,13 +118,33 @@ class Client:
     def subscribe(self, *streams: str, **options: object) -> "Client":
         return self.ask(type="subscribe", streams=streams or ["energy"], **options)
 
+    def step(self, name: str) -> bool:
+        """Does what `name` says; False where it is none of a client's steps."""
+        match name:
+            case "read":
+                self.read()
+            case "take":
+                self._on_its_way = self._on_its_way or self.session.take()
+            case "room" | "full":
+                self.has_room = name == "room"
+            case _:
+                return False
+        return True
+
     def read(self) -> list[dict[str, Any]]:
         """Reads all that is ready; returns what is new."""
         n_before = len(self.got)
-        while taken := self.session.take():
+        while taken := self._on_its_way or self.session.take():
+            self._on_its_way = []
             self.got += [json.loads(outgoing.text) for outgoing in taken]
             self.session.settle(taken, [])
         return self.got[n_before:]
+
+    def _write(self, frames: bytes) -> bool:
+        if self.has_room:
+            self.got += [json.loads(payload) for payload in payloads(frames)]
+            self.n_pushed += 1
+        return self.has_room
 
     async def settle(self) -> list[dict[str, Any]]:
         """Reads until nothing more comes by itself."""

@@ -16,6 +16,7 @@ GRANT = Grant(subject="grafana", key="0a1b2c3d", scopes=frozenset(("read:*",)))
 
 class Counted(NamedTuple):
     n_sent: int
+    n_bytes_pushed: int
     n_missed_ever: int
 
 
@@ -36,7 +37,7 @@ class Client:
         return self._run("http")
 
     def websocket(self, *texts: str) -> list[Any]:
-        self.events = [{"type": "websocket.accept"}, {"type": "websocket.send", "texts": list(texts)}]
+        self.events = [{"type": "websocket.accept"}, *({"type": "websocket.send", "text": text} for text in texts)]
         return self._run("websocket")
 
     def _run(self, kind: str) -> list[Any]:
@@ -103,19 +104,19 @@ def test_failures_and_slow_requests_are_notable() -> None:
 
 def test_a_connection_that_lasts_has_two_lines() -> None:
     client = Client("all")
-    client.session, client.takes_s = Counted(2, 0), 60.0
+    client.session, client.takes_s = Counted(2, 7, 0), 60.0
     opened, closed = client.websocket("abc", "de")
     assert (opened["event"], closed["event"]) == ("feed_opened", "feed_closed")
-    assert (closed["method"], closed["n_messages"], closed["n_bytes"]) == ("WEBSOCKET", 2, 5)
+    assert (closed["method"], closed["n_messages"], closed["n_bytes"]) == ("WEBSOCKET", 2, 5 + 7)
     opened, closed = client.http(kind=b"text/event-stream; charset=utf-8")
     assert (opened["event"], closed["n_messages"]) == ("feed_opened", 2)
 
 
 def test_a_client_that_missed_readings_is_notable_and_one_that_stayed_long_is_not() -> None:
     client = Client("notable")
-    client.session, client.takes_s = Counted(2, 0), 60.0
+    client.session, client.takes_s = Counted(2, 0, 0), 60.0
     assert client.websocket("a") == []
-    client.session = Counted(2, 7)
+    client.session = Counted(2, 0, 7)
     assert [line["n_missed"] for line in client.websocket("a")] == [7]
 
 

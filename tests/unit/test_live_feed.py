@@ -13,11 +13,12 @@ from hl_live.feed.fanout import Fanout
 from hl_live.feed.frames import Frame, Span, decode_records
 from hl_live.feed.messages import Position
 from hl_live.feed.subscription import Subscription
+from hl_live.feed.wire import text_frame
 from hl_platform.adapters.kafka.feed_reader import FeedRecord
 from hl_platform.core.accounts import StageStats
 from hl_platform.core.readings import Reading, ReadingDecoder
 from hl_platform.core.sections import ReadingSettings
-from tests.unit.feed_parts import FIELDS, NOW, STREAMS, House, make_frame
+from tests.unit.feed_parts import FIELDS, NOW, STREAMS, House, make_frame, payloads
 
 ENERGY = STREAMS["energy"]
 
@@ -143,26 +144,34 @@ def test_a_message_is_encoded_once_for_each_selection_of_fields(monkeypatch: pyt
 
 
 @given(
-    st.lists(st.one_of(st.lists(st.sampled_from("abc"), max_size=9), st.none()), max_size=40),
+    st.lists(
+        st.one_of(
+            st.lists(st.sampled_from("abc"), max_size=9),
+            st.sampled_from(["read", "take", "room", "full"]),
+        ),
+        max_size=40,
+    ),
     st.integers(1, 5),
 )
 def test_a_client_gets_every_frame_or_a_count_of_what_it_missed(
-    steps: list[list[str] | None], room: int
+    steps: list[list[str] | str], room: int
 ) -> None:
-    """Steps: publish for these devices, or (None) let the client read."""
+    """Steps: publish for these devices, or one of the client's."""
     house = House()
     client = house.client(max_messages=room).subscribe()
     newest: dict[str, int] = {}
     n_published = 0
-    for step in [*steps, None]:
-        if step is not None:
+    for step in [*steps, "read"]:
+        if not isinstance(step, str):
             house.publish(step)
             newest |= {device: n_published + number for number, device in enumerate(step)}
             n_published += len(step)
             # At most what may wait, or two of each device.
             assert client.session.n_waiting <= max(room, 6) + 1
             continue
-        client.read()
+        client.step(step)
+        if step != "read":
+            continue
         offsets = client.offsets()
         assert offsets == sorted(set(offsets))
         assert len(offsets) + sum(gap["missed"] for gap in client.of("gap")) == n_published
@@ -187,6 +196,41 @@ def test_a_slow_client_takes_nothing_from_another() -> None:
     slow.read()
     assert (quick.offsets(), quick.of("gap")) == (list(range(50)), [])
     assert len(slow.offsets()) + sum(gap["missed"] for gap in slow.of("gap")) == 50
+
+
+def test_a_reading_is_pushed_where_nothing_waits() -> None:
+    house = House()
+    client = house.client().subscribe()
+    client.has_room = True
+    house.publish()
+    # The answer to its request waits still, and comes first.
+    assert (client.n_pushed, client.got) == (0, [])
+    client.read()
+    house.publish()
+    assert (client.n_pushed, client.session.n_sent, client.session.n_waiting) == (1, 3, 0)
+    client.has_room = False
+    house.publish()
+    client.has_room = True
+    house.publish()
+    assert client.n_pushed == 1
+    client.read()
+    assert (client.offsets(), client.of("gap")) == ([0, 1, 2, 3], [])
+
+
+def test_nothing_is_pushed_to_a_client_that_has_left() -> None:
+    house = House()
+    client = house.client().subscribe()
+    client.read()
+    client.has_room = True
+    client.session.close()
+    house.publish()
+    assert client.n_pushed == 0
+
+
+@pytest.mark.parametrize("n_bytes", [1, 125, 126, 127, 65_535, 65_536, 70_000])
+def test_a_frame_is_what_websockets_reads(n_bytes: int) -> None:
+    text = "ä" * (n_bytes // 2) + "x" * (n_bytes % 2)
+    assert payloads(text_frame(text) + text_frame("next")) == [text.encode(), b"next"]
 
 
 @pytest.mark.parametrize("options", [{"mode": "latest"}, {"max_hz": 5}, {"mode": "latest", "max_hz": 5}])

@@ -16,7 +16,9 @@ from hl_live.feed.subscription import Subscription
 from hl_platform.core.errors import TransientError
 from tests.unit.feed_parts import STREAMS, Client, House, make_frame
 
-STEPS = st.lists(st.sampled_from(["publish", "read", "subscribe", "wait"]), max_size=40)
+STEPS = st.lists(
+    st.sampled_from(["publish", "read", "subscribe", "wait", "take", "room", "full"]), max_size=40
+)
 
 
 @given(STEPS, st.sampled_from([None, ["m1"], ["m0", "m2"]]))
@@ -33,7 +35,7 @@ def test_snapshot_and_live_adjoin_wherever_a_client_subscribes(
             joined_at = number
             client.subscribe(device_id=device_id)
         else:
-            client.read()
+            client.step(step)
     client.read()
     shown = [one for one in range(number) if device_id is None or f"m{one % 3}" in device_id]
     assert joined_at is not None
@@ -63,9 +65,7 @@ def test_a_client_that_comes_back_gets_everything_since_exactly_once(
         for step in steps:
             if step == "publish":
                 house.publish([f"m{len(house.log['energy', 0]) % 3}"])
-            elif step == "read":
-                client.read()
-            else:
+            elif not client.step(step):
                 await asyncio.sleep(0)
         await client.settle()
         client.session.close()
@@ -90,9 +90,7 @@ def test_a_client_of_the_latest_that_comes_back_has_the_latest_of_each_device(
             house.now += 0.1
             if step == "publish":
                 house.publish([f"m{len(house.log['energy', 0]) % 3}"])
-            elif step == "read":
-                client.read()
-            else:
+            elif not client.step(step):
                 await asyncio.sleep(0)
         await client.settle()
         house.now += 1
