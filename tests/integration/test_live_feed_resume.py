@@ -197,7 +197,9 @@ def test_a_topic_that_was_made_anew_is_a_gap(live: LiveProcess) -> None:
     assert (gaps(got), values(got)) == ([(300, 0, "replaced")], [1_000, 1_001])
 
 
-def test_a_topic_that_is_made_anew_under_a_live_client_is_a_gap(live: LiveProcess) -> None:
+# The new topic ends before the offset at which the old one was read, at it, or behind it.
+@pytest.mark.parametrize("n_new", [2, 300, 400])
+def test_a_topic_that_is_made_anew_under_a_live_client_is_a_gap(live: LiveProcess, n_new: int) -> None:
     async def run() -> list[Answer]:
         got: list[Answer] = []
         async with asyncio.timeout(2 * PATIENCE_S), client_of(live) as client:
@@ -207,13 +209,18 @@ def test_a_topic_that_is_made_anew_under_a_live_client_is_a_gap(live: LiveProces
                     await asyncio.to_thread(live.produce, "m1", range(300))
                 if values([message]) == [299]:
                     await asyncio.to_thread(_make_anew, live)
-                    await asyncio.to_thread(live.produce, "m1", [1_000, 1_001])
-                if values([message]) == [1_001]:
+                    await asyncio.to_thread(live.produce, "m1", range(1_000, 1_000 + n_new))
+                if gaps(got) and values([message]) == [999 + n_new]:
                     return got
         raise AssertionError
 
     got = asyncio.run(run())
-    assert (gaps(got), values(got)) == ([(300, 0, "replaced")], [*range(300), 1_000, 1_001])
+    replaced = next(at for at, message in enumerate(got) if gaps([message]))
+    assert values(got)[:300] == list(range(300))
+    # Those behind the offset may have been told before, as if they followed.
+    ((begin, end, reason),) = gaps(got)
+    assert (begin in range(300, 401), end, reason) == (True, 0, "replaced")
+    assert values(got[replaced:]) == list(range(1_000, 1_000 + n_new))
 
 
 def test_a_quiet_client_is_told_how_far_it_is(live: LiveProcess) -> None:

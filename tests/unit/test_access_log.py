@@ -37,7 +37,10 @@ class Client:
         return self._run("http")
 
     def websocket(self, *texts: str) -> list[Any]:
-        self.events = [{"type": "websocket.accept"}, *({"type": "websocket.send", "text": text} for text in texts)]
+        self.events = [
+            {"type": "websocket.accept"},
+            *({"type": "websocket.send", "text": text} for text in texts),
+        ]
         return self._run("websocket")
 
     def _run(self, kind: str) -> list[Any]:

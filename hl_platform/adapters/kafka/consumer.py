@@ -14,14 +14,15 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Message,
-    TopicCollection,
     TopicPartition,
 )
 
 from hl_platform.adapters.kafka.config import Setting, admin_client, client_config
 from hl_platform.adapters.kafka.errors import passes, translate
 from hl_platform.adapters.kafka.lookup import find_watermarks
+from hl_platform.adapters.kafka.topic_facts import find_topics
 from hl_platform.core.dead_letters import FIRST_KAFKA_MS, REPLAY_OF
+from hl_platform.core.errors import TransientError
 from hl_platform.core.readings import IMPORT_OF
 from hl_platform.core.sections import KafkaSettings
 from hl_platform.core.trace_context import TRACEPARENT
@@ -149,21 +150,15 @@ class GroupConsumer:
             self._paused = False
 
     def topic_id(self) -> UUID | None:
-        """Kafka's id of the topic: another one means another topic. None where the cluster has no ids.
-
-        Asks any broker for the topic's metadata, nothing of a group's coordinator.
+        """Kafka's id of the topic, see TopicFacts.
 
         Raises:
             TransientError: the cluster cannot be reached now, or there is no such topic.
         """
-        request = TopicCollection([self._topic])
-        answer = self._admin.describe_topics(request, request_timeout=REQUEST_TIMEOUT_S)
-        try:
-            found = answer[self._topic].result().topic_id
-        except KafkaException as exc:
-            raise translate(exc) from exc
-        bits = (found.get_most_significant_bits() << 64) | (found.get_least_significant_bits() & (2**64 - 1))
-        return UUID(int=bits & (2**128 - 1)) if bits else None
+        found = find_topics(self._admin, [self._topic], REQUEST_TIMEOUT_S)
+        if self._topic not in found:
+            raise TransientError(f"there is no Kafka topic {self._topic!r} now")
+        return found[self._topic].topic_id
 
     def watermarks(self, kafka_partition: int) -> tuple[int, int]:
         """The first offset that Kafka still has, and the next that it will give.

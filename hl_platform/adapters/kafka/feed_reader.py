@@ -20,9 +20,11 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from hl_platform.adapters.kafka.config import client_config
+from hl_platform.adapters.kafka.config import admin_client, client_config
 from hl_platform.adapters.kafka.errors import translate
+from hl_platform.adapters.kafka.topic_facts import TopicFacts, find_topics
 from hl_platform.core.backoff import Backoff
+from hl_platform.core.errors import HlError
 from hl_platform.core.sections import KafkaSettings
 from hl_platform.core.trace_context import TRACEPARENT
 
@@ -111,8 +113,9 @@ class FeedReader:
 
     Guarantee: starts at the end of each partition that is there at first; after an outage it goes on from
     its own position, so that no record is skipped. A topic or partition that appears later is read from its
-    first record. Only a log that the cluster has cut or replaced is picked up by time, which may repeat
-    records of the last millisecond. Order is that of each partition.
+    first record, also one that was deleted and made anew: within seconds, wherever the new one ends. Only a log
+    that the cluster has cut is picked up by time, which may repeat records of the last millisecond. Order is that
+    of each partition.
     """
 
     def __init__(
@@ -126,6 +129,7 @@ class FeedReader:
     ) -> None:
         # Made here, so that a wrong setting is found at the start.
         self._client = client_config(kafka, client_id)
+        self._admin = admin_client(kafka, f"{client_id}-topics")
         self._groups = groups
         self._client_id = client_id
         self._on_records = on_records
@@ -137,6 +141,7 @@ class FeedReader:
         self._started_at: dict[Place, int] = {}
         self._newest_ms: dict[Place, int] = {}
         self._lost: set[Place] = set()
+        self._topics: dict[str, TopicFacts] = {}
         self._ends: dict[Place, int] = {}
         self._first_look_ms: int | None = None
         self._contact_at: float | None = None
@@ -206,8 +211,9 @@ class FeedReader:
         if time.monotonic() >= self._look_at:
             try:
                 self._look(consumer)
-            except KafkaException as exc:
-                log.warning("feed_kafka_away", error=str(translate(exc)))
+            except (KafkaException, HlError) as exc:
+                error = translate(exc) if isinstance(exc, KafkaException) else exc
+                log.warning("feed_kafka_away", error=str(error))
                 wait_s = self._backoff.next_s()
                 self._look_at = time.monotonic() + wait_s
                 if not self._positions:
@@ -226,26 +232,35 @@ class FeedReader:
         self._commits.write_when_due(self._by_group())
 
     def _look(self, consumer: Consumer) -> None:
-        """Finds new partitions, and new places in those that were lost."""
-        known = consumer.list_topics(timeout=REQUEST_S).topics
+        """Finds new partitions, new places in those that were lost, and topics of the same name."""
+        known = find_topics(self._admin, self._groups, REQUEST_S)
         self._contact_at = time.monotonic()
-        places = {
-            (name, number)
-            for name in self._groups
-            if name in known and known[name].error is None
-            for number in known[name].partitions
+        places = {(name, number) for name, topic in known.items() for number in topic.partitions}
+        others = {
+            name for name, topic in known.items() if self._topics.get(name, topic).topic_id != topic.topic_id
         }
-        new = sorted((places - self._positions.keys()) | (places & self._lost))
+        made_anew = {place for place in places & self._positions.keys() if place[0] in others}
+        new = sorted((places - self._positions.keys()) | (places & self._lost) | made_anew)
         if new:
-            starts = {place: self._start_of(consumer, place) for place in new}
+            # Of another topic we know nothing yet, wherever our offset would lie in it.
+            starts = {
+                place: self._first_of(consumer, place)
+                if place in made_anew
+                else self._start_of(consumer, place)
+                for place in new
+            }
             for place, offset in starts.items():
                 self._positions[place] = offset
                 self._started_at.setdefault(place, offset)
             self._lost -= starts.keys()
             self._assign(consumer)
             log.info("feed_partitions_assigned", positions={f"{t}/{p}": o for (t, p), o in starts.items()})
+        self._topics |= known
         if self._first_look_ms is None:
             self._first_look_ms = int(time.time() * 1000)
+
+    def _first_of(self, consumer: Consumer, place: Place) -> int:
+        return int(consumer.get_watermark_offsets(TopicPartition(*place), timeout=REQUEST_S)[0])
 
     def _start_of(self, consumer: Consumer, place: Place) -> int:
         """Next offset to read: the end at first, else the first record since we last saw one or looked."""
