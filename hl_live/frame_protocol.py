@@ -44,4 +44,6 @@ class FrameProtocol(WebSocketsSansIOProtocol):
             await self.writable.wait()
 
     def _is_ending(self) -> bool:
-        return self.disconnected or self.close_sent or self.conn.state is not OPEN
+        # Aborted by its guard, it is closing before it is disconnected.
+        lost = self.disconnected or self.transport.is_closing()
+        return lost or self.close_sent or self.conn.state is not OPEN
