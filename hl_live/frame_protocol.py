@@ -8,22 +8,24 @@ from typing import Any
 
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
 from websockets.protocol import OPEN
 
-# An extension of ASGI, whose value is a `Write`. With it, an event `websocket.send` may have `frames`: whole frames, as
-# bytes, which are written when the client's socket has room.
+# An extension of ASGI, whose `write` is a `Write`. With it, an event `websocket.send` may have `frames`: whole frames,
+# as bytes, which are written when the client's socket has room.
 FRAMES = "hl.frames"
 
 
 class FrameProtocol(WebSocketsSansIOProtocol):
     """Writes frames that are ready beside what its base sends."""
 
-    def handle_connect(self, event: Any) -> None:  # noqa: ANN401 - as its base has it
+    def handle_connect(self, event: Request) -> None:
         """A client has asked for a WebSocket."""
         super().handle_connect(event)
         if not self.close_sent:
             # The application has not run yet.
-            self.scope["extensions"] = {**(self.scope["extensions"] or {}), FRAMES: self.write_frames}  # type: ignore[dict-item]
+            extensions = self.scope["extensions"] or {}
+            self.scope["extensions"] = {**extensions, FRAMES: {"write": self.write_frames}}
 
     def write_frames(self, frames: bytes) -> bool:
         """Writes them now; False where the socket has no room, or the connection is at its end."""
@@ -44,6 +46,5 @@ class FrameProtocol(WebSocketsSansIOProtocol):
             await self.writable.wait()
 
     def _is_ending(self) -> bool:
-        # Aborted by its guard, it is closing before it is disconnected.
-        lost = self.disconnected or self.transport.is_closing()
-        return lost or self.close_sent or self.conn.state is not OPEN
+        # Aborted by its guard, the transport is closing before anybody is told that it is lost.
+        return self.transport.is_closing() or self.conn.state is not OPEN

@@ -102,7 +102,8 @@ def _subscribe_by_address(session: Session, socket: Socket, stream: str) -> None
 
 
 async def _send_messages(socket: Socket, session: Session) -> None:
-    write: Write | None = (socket.scope.get("extensions") or {}).get(FRAMES)  # type: ignore[assignment]
+    extensions: Any = socket.scope.get("extensions") or {}
+    write: Write | None = extensions.get(FRAMES, {}).get("write")
     session.push_to(write)
     while True:
         taken = await session.next()

@@ -75,6 +75,11 @@ class Start(NamedTuple):
     message: str
 
 
+def is_another_topic(before: UUID | None, now: UUID | None) -> bool:
+    """Whether a topic is certainly not the one before; None is an id that the cluster did not say."""
+    return None not in {before, now} and before != now
+
+
 def plan_start(kafka_partition: int, claim: Claim, log: PartitionLog) -> Start | None:
     """Where to begin when the stored place is not in Kafka's log; None if it is.
 
@@ -82,7 +87,7 @@ def plan_start(kafka_partition: int, claim: Claim, log: PartitionLog) -> Start |
     changes nothing that is stored.
     """
     place = f"Partition {kafka_partition}"
-    recreated = None not in {claim.topic_id, log.topic_id} and claim.topic_id != log.topic_id
+    recreated = is_another_topic(claim.topic_id, log.topic_id)
     if recreated:
         message = (
             f"{place}: the Kafka topic was deleted and made anew. Read from its start, offset {log.low}; "

@@ -19,8 +19,7 @@ from confluent_kafka import (
 
 from hl_platform.adapters.kafka.config import Setting, admin_client, client_config
 from hl_platform.adapters.kafka.errors import passes, translate
-from hl_platform.adapters.kafka.lookup import find_watermarks
-from hl_platform.adapters.kafka.topic_facts import find_topics
+from hl_platform.adapters.kafka.lookup import find_topics, find_watermarks
 from hl_platform.core.dead_letters import FIRST_KAFKA_MS, REPLAY_OF
 from hl_platform.core.errors import TransientError
 from hl_platform.core.readings import IMPORT_OF

@@ -22,9 +22,10 @@ from confluent_kafka import (
 
 from hl_platform.adapters.kafka.config import admin_client, client_config
 from hl_platform.adapters.kafka.errors import translate
-from hl_platform.adapters.kafka.topic_facts import TopicFacts, find_topics
+from hl_platform.adapters.kafka.lookup import TopicFacts, find_topics, find_watermarks
 from hl_platform.core.backoff import Backoff
 from hl_platform.core.errors import HlError
+from hl_platform.core.positions import is_another_topic
 from hl_platform.core.sections import KafkaSettings
 from hl_platform.core.trace_context import TRACEPARENT
 
@@ -236,15 +237,13 @@ class FeedReader:
         known = find_topics(self._admin, self._groups, REQUEST_S)
         self._contact_at = time.monotonic()
         places = {(name, number) for name, topic in known.items() for number in topic.partitions}
-        others = {
-            name for name, topic in known.items() if self._topics.get(name, topic).topic_id != topic.topic_id
-        }
+        others = {name for name, topic in known.items() if self._is_another(name, topic)}
         made_anew = {place for place in places & self._positions.keys() if place[0] in others}
         new = sorted((places - self._positions.keys()) | (places & self._lost) | made_anew)
         if new:
             # Of another topic we know nothing yet, wherever our offset would lie in it.
             starts = {
-                place: self._first_of(consumer, place)
+                place: find_watermarks(consumer, *place, REQUEST_S)[0]
                 if place in made_anew
                 else self._start_of(consumer, place)
                 for place in new
@@ -259,20 +258,21 @@ class FeedReader:
         if self._first_look_ms is None:
             self._first_look_ms = int(time.time() * 1000)
 
-    def _first_of(self, consumer: Consumer, place: Place) -> int:
-        return int(consumer.get_watermark_offsets(TopicPartition(*place), timeout=REQUEST_S)[0])
+    def _is_another(self, name: str, topic: TopicFacts) -> bool:
+        before = self._topics.get(name)
+        return before is not None and is_another_topic(before.topic_id, topic.topic_id)
 
     def _start_of(self, consumer: Consumer, place: Place) -> int:
         """Next offset to read: the end at first, else the first record since we last saw one or looked."""
         # Before the search, so that a record between the two requests is not skipped.
-        high = consumer.get_watermark_offsets(TopicPartition(*place), timeout=REQUEST_S)[1]
+        high = find_watermarks(consumer, *place, REQUEST_S)[1]
         since_ms = self._newest_ms.get(place, self._first_look_ms)
         if since_ms is None:
-            return int(high)
+            return high
         found = consumer.offsets_for_times([TopicPartition(*place, since_ms)], timeout=REQUEST_S)[0]
         if found.error is not None:
             raise KafkaException(found.error)
-        return int(found.offset) if found.offset >= 0 else int(high)
+        return int(found.offset) if found.offset >= 0 else high
 
     def _read(self, consumer: Consumer) -> None:
         # `consume` alone would wait for the batch to fill; the first record is wanted at once.
