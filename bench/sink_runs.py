@@ -143,7 +143,9 @@ class SinkBench:
         ensure_topics(load_settings({"HL_KAFKA__BOOTSTRAP_SERVERS": self._kafka}).kafka, [stream])
 
     def _produce(self, stream: Stream) -> None:
-        producer = Producer({"bootstrap.servers": self._kafka, "linger.ms": 20})
+        # Room for all of them, however slow Kafka is.
+        room = {"queue.buffering.max.messages": len(self._records) + 1, "queue.buffering.max.kbytes": 1_000_000}
+        producer = Producer({"bootstrap.servers": self._kafka, "linger.ms": 20, **room})
         for key, value in self._records:
             producer.produce(stream.kafka_topic, value, key)
             producer.poll(0)
