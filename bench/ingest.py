@@ -11,6 +11,7 @@ from psycopg import sql
 
 from hl_platform.adapters.postgres.connection import connect
 from hl_platform.adapters.postgres.reading_rows import ReadingRows
+from hl_platform.adapters.postgres.rows import make_rows
 from hl_platform.core.readings import Reading
 from hl_platform.core.streams import Stream
 
@@ -61,7 +62,7 @@ class Ingest:
         for number, batch in enumerate(batches):
             began = time.perf_counter()
             with conn.transaction():
-                rows.stage(conn, batch)
+                rows.stage(conn, make_rows(batch).rows)
                 rows.write(conn, len(batch))
             # The first one brings the devices, and plans the statements.
             took += time.perf_counter() - began if number else 0

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from hl_platform.adapters.kafka.producer import Delivery
 from hl_platform.adapters.postgres.reading_rows import Written
+from hl_platform.adapters.postgres.rows import Rows
 from hl_platform.core.accounts import Account
 from hl_platform.core.coverage import Covered
 from hl_platform.core.dead_letters import DeadLetter
@@ -35,12 +36,17 @@ class FakeStore:
 
     def write(
         self,
-        readings: Sequence[Reading],
+        batch: Rows,
         claims: Mapping[int, Claim],
         reached: Mapping[int, Reached],
         account: Account,
         origins: Mapping[tuple[int, str], Covered],
+        *,
+        probes: Sequence[Reading] = (),
     ) -> Written:
+        assert batch.are_distinct
+        assert not probes
+        readings = batch.readings
         self._may_break()
         assert all(claims[partition].next_offset <= place.next_offset for partition, place in reached.items())
         if rejected := self._rejected(readings):

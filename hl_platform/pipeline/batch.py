@@ -1,6 +1,6 @@
 """A batch of records on its way through the sink: what each is, and what has become of it."""
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -74,19 +74,15 @@ def decode_item(decoder: ReadingDecoder, record: Record, now: datetime) -> Item:
     return Item(record, reading, None, NO_BRIDGE if is_replay else bridge)
 
 
-def last_of_each(items: Iterable[Item], account: Account) -> list[tuple[Item, Reading]]:
-    """The items with a reading that go to the table, one for each device and timestamp.
+def last_of_each(read: Iterable[tuple[Item, Reading]], account: Account) -> list[tuple[Item, Reading]]:
+    """Of items with their readings one for each device and timestamp.
 
     Of several it is the one received last, as it would be had they come in batches of their own.
 
     Args:
-        items: in order of offset, which decides between two that were received at the same time.
+        read: in order of offset, which decides between two that were received at the same time.
         account: gets the repetitions and corrections that the batch holds within itself.
     """
-    read = [(item, item.reading) for item in items if item.reading is not None]
-    if len({(reading.device_id, reading.timestamp) for _, reading in read}) == len(read):
-        # Nearly every batch.
-        return read
     last: dict[tuple[str, datetime], tuple[Item, Reading]] = {}
     for item, reading in read:
         key = (reading.device_id, reading.timestamp)
@@ -109,10 +105,6 @@ def count_origins(items: Sequence[Item]) -> dict[tuple[int, str], Covered]:
     Args:
         items: in order of offset within each Kafka partition.
     """
-    numbers: dict[tuple[int, str], int] = defaultdict(int)
-    ends: dict[tuple[int, str], int] = {}
-    for item in items:
-        key = (item.record.kafka_partition, item.bridge)
-        numbers[key] += 1
-        ends[key] = item.record.offset + 1
+    numbers = Counter([(item.record.kafka_partition, item.bridge) for item in items])
+    ends = {(item.record.kafka_partition, item.bridge): item.record.offset + 1 for item in items}
     return {key: Covered(n, ends[key]) for key, n in numbers.items()}

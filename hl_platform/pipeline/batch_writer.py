@@ -12,28 +12,25 @@ An outage anywhere ends the attempt and is none of the three tries: the caller w
 
 import random
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import structlog
 
 from hl_platform.adapters.kafka.producer import Delivery, KafkaProducer
 from hl_platform.adapters.postgres.sink_store import SinkStore
-from hl_platform.core.accounts import Account, StageStats
+from hl_platform.core.accounts import StageStats
 from hl_platform.core.errors import InvariantError, PoisonRecordError, TransientError
-from hl_platform.core.positions import Claim, Reached
-from hl_platform.core.readings import Reading
+from hl_platform.core.positions import Claim
 from hl_platform.core.streams import Stream
-from hl_platform.pipeline.batch import Failure, Item, Position, count_origins, last_of_each
+from hl_platform.pipeline.batch import Failure, Item, Position
 from hl_platform.pipeline.dead_letters import make_dead_letter
+from hl_platform.pipeline.draft import Draft, make_draft
 
 log = structlog.get_logger()
 
 MAX_TRIES = 3
 # Mean pause before the second and the third try, in seconds.
 PAUSES_S = (0.05, 0.15)
-MILLISECOND = timedelta(milliseconds=1)
-# Where Kafka's clock begins.
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class BatchWriter:
@@ -72,11 +69,11 @@ class BatchWriter:
         # repeats the batch, and must neither repeat them nor find their records acceptable after all.
         self._sent: dict[Position, Failure] = {}
 
-    def write(self, items: Sequence[Item], claims: dict[int, Claim]) -> list[Item]:
+    def write(self, draft: Draft, claims: dict[int, Claim]) -> Sequence[Item]:
         """Writes a batch.
 
         Args:
-            items: in order of offset within each Kafka partition.
+            draft: what it comes to.
             claims: of its Kafka partitions, as they stand; moved on here.
 
         Returns:
@@ -88,36 +85,35 @@ class BatchWriter:
             TransientError: an outage; call again with what is not written yet.
         """
         if self._sent:
-            items = [
-                item.given_up(self._sent[item.position]) if item.position in self._sent else item
-                for item in items
-            ]
+            draft = make_draft(
+                [
+                    item.given_up(self._sent[item.position]) if item.position in self._sent else item
+                    for item in draft.items
+                ]
+            )
         failures: dict[Position, Failure] = {}
         n_unexplained = 0
         while True:
             try:
-                self._commit(items, claims)
+                self._commit(draft, claims)
             except PoisonRecordError as fault:
-                if not self._try_apart(items, failures):
+                if not self._try_apart(draft, failures):
                     n_unexplained += 1
                     if n_unexplained == MAX_TRIES:
                         msg = f"The database rejects a batch but no record of it: {fault}"
                         raise InvariantError(msg) from fault
                     self._back_off(n_unexplained)
-                items = [_given_up_if_hopeless(item, failures) for item in items]
+                draft = make_draft([_given_up_if_hopeless(item, failures) for item in draft.items])
             else:
-                return list(items)
+                return draft.items
 
     def forget_sent(self) -> None:
         """Call when partitions were assigned: what was not committed may be another sink's by now."""
         self._sent.clear()
 
-    def _try_apart(self, items: Sequence[Item], failures: dict[Position, Failure]) -> bool:
+    def _try_apart(self, draft: Draft, failures: dict[Position, Failure]) -> bool:
         """Tries the records by themselves, the rejected ones again; notes failures, returns if there were any."""
-        # A probe never meets the table.
-        suspects = [
-            (item, reading) for item, reading in last_of_each(items, Account()) if not reading.is_probe
-        ]
+        suspects = list(zip(draft.stored, draft.rows.readings, strict=True))
         any_rejected = False
         while suspects:
             rejected = self._store.find_rejected([reading for _, reading in suspects])
@@ -140,37 +136,28 @@ class BatchWriter:
         if self._pause(PAUSES_S[n_tries - 1] * self._rng.uniform(0.5, 1.5)):
             raise TransientError("stopped between two tries")
 
-    def _commit(self, items: Sequence[Item], claims: dict[int, Claim]) -> None:
+    def _commit(self, draft: Draft, claims: dict[int, Claim]) -> None:
         started_at = self._now()
-        rejected = [item for item in items if item.failure is not None]
-        self._send_dead_letters([item for item in rejected if item.position not in self._sent])
-        account = Account(received=len(items), dead_lettered=len(rejected))
-        stored = last_of_each(items, account)
-        # No bridge received what is imported, and its received_at is of the past; a probe is no device's.
-        received = (
-            reading.received_at
-            for item, reading in stored
-            if not item.record.is_import and not reading.is_probe
+        self._send_dead_letters([item for item in draft.rejected if item.position not in self._sent])
+        written = self._store.write(
+            draft.rows, claims, draft.reached, draft.account(), draft.origins, probes=draft.probes
         )
-        account.last_reading_at = max(received, default=None)
-        newest = {item.record.kafka_partition: item.record for item in items}
-        reached = {
-            partition: Reached(record.offset + 1, record.leader_epoch) for partition, record in newest.items()
-        }
-        readings = [reading for _, reading in stored]
-        written = self._store.write(readings, claims, reached, account, count_origins(items))
-        claims.update({partition: claims[partition].moved_to(place) for partition, place in reached.items()})
-        for item in rejected:
+        claims.update(
+            {partition: claims[partition].moved_to(place) for partition, place in draft.reached.items()}
+        )
+        for item in draft.rejected:
             del self._sent[item.position]
-        self._measure(stored)
+        now = self._now()
+        for measure, delays_ms in draft.live.delays_ms(now).items():
+            self._stats.delays(measure, delays_ms)
         log.debug(
             "batch_committed",
             stream=self._stream.name,
-            reached=reached,
+            reached=draft.reached,
             n_rows=written.inserted,
             n_corrected=written.corrected,
-            n_dead_lettered=len(rejected),
-            duration_ms=(self._now() - started_at).total_seconds() * 1000,
+            n_dead_lettered=len(draft.rejected),
+            duration_ms=(now - started_at).total_seconds() * 1000,
         )
 
     def _send_dead_letters(self, items: Sequence[Item]) -> None:
@@ -211,23 +198,6 @@ class BatchWriter:
         self._producer.send(
             self._stream.dead_letter_topic, record.key, letter.value, on_delivery, letter.headers
         )
-
-    def _measure(self, stored: Sequence[tuple[Item, Reading]]) -> None:
-        now = self._now()
-        # A replay was late by the time it took to mend its cause, an import by however old it is.
-        live = [
-            (item.record.appended_ms, one) for item, one in stored if one.is_live and item.record.is_of_device
-        ]
-        # The bridge wrote down when it got each, and Kafka when it appended it; they need not read timestamps.
-        measured = {
-            "device_to_mqtt": [(one.received_at - one.timestamp) / MILLISECOND for _, one in live],
-            "device_to_kafka": [
-                ms - (one.timestamp - EPOCH) / MILLISECOND for ms, one in live if ms is not None
-            ],
-            "device_to_row": [(now - one.timestamp) / MILLISECOND for _, one in live],
-        }
-        for measure, delays_ms in measured.items():
-            self._stats.delays(measure, delays_ms)
 
 
 def _failure_of(item: Item) -> Failure:

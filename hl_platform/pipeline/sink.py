@@ -10,8 +10,8 @@ The path of one batch, in this order; a crash between any two steps repeats the 
 4. One transaction writes rows, offsets and counts, and fails if somebody else has claimed a partition.
 5. Kafka is told the position, for lag tools to see.
 
-While the database is at 4 with one batch, the next one is at 2 and 3: a second thread waits for the database. It writes
-one batch at a time, in order; claims change only between two batches.
+While the database is at 4 with one batch, the next one is at 2 and 3, and is made ready for 4 (`make_draft`): a second
+thread waits for the database. It writes one batch at a time, in order; claims change only between two batches.
 """
 
 import random
@@ -37,6 +37,7 @@ from hl_platform.core.streams import Stream
 from hl_platform.pipeline.batch import Item, decode_item
 from hl_platform.pipeline.batch_writer import MAX_TRIES, BatchWriter
 from hl_platform.pipeline.breaker import PROBE_EVERY_S, Breaker
+from hl_platform.pipeline.draft import Draft, make_draft
 from hl_platform.pipeline.outage import Outage
 from hl_platform.pipeline.positions import Positions
 
@@ -120,22 +121,22 @@ class StreamSink:
             # Whether to read on is for the probe that is being written to say.
             self._finish()
         records, now = self._read(), self._now()
-        items = [decode_item(self._decoder, record, now) for record in records]
+        draft = make_draft([decode_item(self._decoder, record, now) for record in records])
         self._finish()
         if self._stop.is_set():
             # The batch before may have been given up, in an outage: what follows it must not be written.
             return
         must_settle = self._positions.must_settle()
-        self._begin(items)
+        self._begin(draft)
         if must_settle:
             self._finish()
             self._writer.forget_sent()
             self._persist(self._positions.settle)
 
-    def _begin(self, items: Sequence[Item]) -> None:
+    def _begin(self, draft: Draft) -> None:
         """Starts to write a batch; `_finish` comes next."""
-        if items:
-            self._writing = self._thread.submit(self._write, items)
+        if draft.items:
+            self._writing = self._thread.submit(self._write, draft)
 
     def _finish(self) -> None:
         """Waits for the batch that is being written, if there is one."""
@@ -159,14 +160,15 @@ class StreamSink:
         # Also when paused: who does not ask loses its membership, and hears of no assignment.
         return self._consumer.consume(max(n_allowed, 1), self._sink.max_batch_age_ms / 1000)
 
-    def _write(self, items: Sequence[Item]) -> list[Item]:
+    def _write(self, draft: Draft) -> list[Item]:
         """Writes what of a batch is ours and not written yet; returns it as it ended."""
         written: list[Item] = []
 
         def write() -> None:
-            unwritten = self._positions.unwritten(items)
+            unwritten = self._positions.unwritten(draft.items)
             if unwritten:
-                written.extend(self._writer.write(unwritten, self._positions.claims))
+                ours = draft if len(unwritten) == len(draft.items) else make_draft(unwritten)
+                written.extend(self._writer.write(ours, self._positions.claims))
 
         start_ns = time.time_ns()
         self._persist(write)

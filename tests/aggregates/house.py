@@ -14,6 +14,7 @@ from hl_platform.adapters.postgres.connection import WRITER, connect
 from hl_platform.adapters.postgres.database import BULK, SqlDatabase
 from hl_platform.adapters.postgres.migrate import migrate
 from hl_platform.adapters.postgres.reading_rows import ReadingRows
+from hl_platform.adapters.postgres.rows import make_rows
 from hl_platform.core.levels import ADVERBS, Grain
 from hl_platform.core.readings import Reading
 from hl_platform.core.streams import Stream
@@ -53,7 +54,7 @@ class Writer:
             Reading(device, at, tuple(values[field.name] for field in self.stream.fields), None, now)
             for at, values in readings.items()
         ]
-        self._rows.stage(self.conn, rows)
+        self._rows.stage(self.conn, make_rows(rows).rows)
         self._rows.write(self.conn, len(rows))
 
 

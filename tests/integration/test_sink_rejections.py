@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from hl_platform.adapters.kafka.consumer import GroupConsumer
+from hl_platform.adapters.postgres.rows import make_rows
 from hl_platform.adapters.postgres.sink_store import SinkStore
 from hl_platform.core.accounts import Account, StageStats
 from hl_platform.core.errors import InvariantError
@@ -102,19 +103,18 @@ def test_a_reading_that_cannot_even_be_staged_is_found(store: SinkStore):
 def test_an_older_reading_does_not_undo_a_later_correction(home: Home, store: SinkStore):
     claim = store.claim(0, 0, None)
     newer, older = a_reading(0, 2), replace(a_reading(0, 1), received_at=NOON - timedelta(seconds=1))
-    store.write([newer], {0: claim}, {0: Reached(1)}, Account(received=1), {})
+    store.write(make_rows([newer]), {0: claim}, {0: Reached(1)}, Account(received=1), {})
     account = Account(received=1)
-    store.write([older], {0: claim._replace(next_offset=1)}, {0: Reached(2)}, account, {})
+    store.write(make_rows([older]), {0: claim._replace(next_offset=1)}, {0: Reached(2)}, account, {})
     assert account.duplicates == 1
     assert home.query("select power_kw, corrections from {energy}") == [(2.0, 0)]
 
 
 def test_a_reading_received_at_the_same_time_is_a_correction(home: Home, store: SinkStore):
     claim = store.claim(0, 0, None)
-    store.write([a_reading(0, 2)], {0: claim}, {0: Reached(1)}, Account(received=1), {})
-    store.write(
-        [a_reading(0, 1)], {0: claim._replace(next_offset=1)}, {0: Reached(2)}, Account(received=1), {}
-    )
+    store.write(make_rows([a_reading(0, 2)]), {0: claim}, {0: Reached(1)}, Account(received=1), {})
+    there = {0: claim._replace(next_offset=1)}
+    store.write(make_rows([a_reading(0, 1)]), there, {0: Reached(2)}, Account(received=1), {})
     assert home.query("select power_kw, corrections from {energy}") == [(1.0, 1)]
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from hl_platform.adapters.postgres.reading_rows import MIN_INSERT_ROWS, N_CAREFUL, Written
+from hl_platform.adapters.postgres.rows import make_rows
 from hl_platform.adapters.postgres.sink_store import SinkStore
 from hl_platform.core.accounts import Account
 from hl_platform.core.errors import PoisonRecordError
@@ -59,7 +60,9 @@ def write(
     account = Account(received=len(readings))
     rejected = [index for index, _ in store.find_rejected(readings)]
     try:
-        written = store.write(readings, {0: claim}, {0: Reached(claim.next_offset + 1)}, account, {})
+        written = store.write(
+            make_rows(readings), {0: claim}, {0: Reached(claim.next_offset + 1)}, account, {}
+        )
     except PoisonRecordError as fault:
         return rejected, fault.reason, None, Account()
     return rejected, "", written, account

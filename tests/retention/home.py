@@ -19,6 +19,7 @@ from hl_platform.adapters.postgres.connection import connect
 from hl_platform.adapters.postgres.database import BULK, SqlDatabase
 from hl_platform.adapters.postgres.migrate import migrate
 from hl_platform.adapters.postgres.reading_rows import ReadingRows
+from hl_platform.adapters.postgres.rows import make_rows
 from hl_platform.core.readings import Reading
 from hl_platform.core.streams import Stream, parse_stream
 
@@ -96,7 +97,7 @@ class Keeper:
             self._conn.execute("select hl.ensure_partition(%s, %s)", (STREAM.table, day))
         if readings:
             with self._conn.transaction():
-                self._rows.stage(self._conn, readings)
+                self._rows.stage(self._conn, make_rows(readings).rows)
                 self._rows.write(self._conn, len(readings))
 
     def refresh(self, limit: int = 100_000) -> None:

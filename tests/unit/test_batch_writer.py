@@ -19,6 +19,7 @@ from hl_platform.core.positions import Claim, Reached
 from hl_platform.core.readings import Reading
 from hl_platform.pipeline.batch import Failure, Item
 from hl_platform.pipeline.batch_writer import BatchWriter
+from hl_platform.pipeline.draft import make_draft
 from hl_platform.streams import load_streams
 from tests.fake_store import FakeProducer, FakeStore
 
@@ -72,7 +73,7 @@ class House:
     def write(self, items: list[Item]) -> None:
         while left := [item for item in items if item.record.offset >= self.claims[0].next_offset]:
             try:
-                self.writer.write(left, self.claims)
+                self.writer.write(make_draft(left), self.claims)
             except TransientError:
                 self.claims[0] = Claim(0, 1).moved_to(self.store.reached.get(0, Reached(0)))
 
@@ -181,7 +182,7 @@ def test_a_batch_that_is_rejected_for_no_record_of_it_is_never_discarded():
 def test_stopping_between_two_tries_discards_nothing():
     house = House(stopping=True)
     with pytest.raises(TransientError):
-        house.writer.write([item(0, 0, BAD)], house.claims)
+        house.writer.write(make_draft([item(0, 0, BAD)]), house.claims)
     assert house.producer.letters == []
 
 

@@ -7,10 +7,11 @@ from uuid import UUID
 
 from hl_platform.adapters.kafka.consumer import Record
 from hl_platform.adapters.postgres.reading_rows import Written
+from hl_platform.adapters.postgres.rows import Rows
 from hl_platform.core.accounts import StageStats
 from hl_platform.core.errors import DatabaseAwayError, FencedError
 from hl_platform.core.positions import Claim, Reached
-from hl_platform.core.readings import Reading, ReadingDecoder, Source
+from hl_platform.core.readings import ReadingDecoder, Source
 from hl_platform.core.sections import ReadingSettings, SinkSettings
 from hl_platform.pipeline.sink import StreamSink
 from hl_platform.streams import load_streams
@@ -75,10 +76,11 @@ class Table:
 
     def write(
         self,
-        readings: Sequence[Reading],
+        batch: Rows,
         claims: Mapping[int, Claim],
         reached: Mapping[int, Reached],
         *_: Any,  # noqa: ANN401
+        **__: Any,  # noqa: ANN401
     ) -> Written:
         failure = self.failures.pop(0) if self.failures else None
         if isinstance(failure, DatabaseAwayError):
@@ -88,10 +90,10 @@ class Table:
             raise failure
         assert claims[0] == self.row
         self.row = claims[0].moved_to(reached[0])
-        self.written += [reading.timestamp.second for reading in readings]
+        self.written += [reading.timestamp.second for reading in batch.readings]
         if self.row.next_offset == N_RECORDS:
             self.sink.stop()
-        return Written(len(readings), 0)
+        return Written(len(batch.rows), 0)
 
     def close(self) -> None: ...
 

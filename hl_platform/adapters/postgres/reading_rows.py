@@ -1,14 +1,13 @@
 """Readings into the table of their stream: through a stage, in the caller's transaction."""
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from itertools import islice
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import psycopg
 from psycopg import sql
 
 from hl_platform.adapters.postgres.errors import translated
+from hl_platform.adapters.postgres.rows import Row, make_rows
 from hl_platform.core.bisection import find_rejected
 from hl_platform.core.errors import PoisonRecordError
 from hl_platform.core.readings import Reading
@@ -36,16 +35,13 @@ COPY = """
 -- copy: a batch into the stage
 copy {stage} (n, device_id, timestamp, {columns}, extra, received_at) from stdin (format binary)
 """
-# How the driver writes a column of the stage. A timestamp is sent as the integer that it is on the wire, because
-# the driver would make text of it first.
+# How the driver writes a column of the stage. A timestamp is sent as the integer that it is on the wire.
 WIRE_TYPES = {
     "double precision": "float8",
     "bigint": "int8",
     "text": "text",
     "boolean": "bool",
 }
-# PostgreSQL counts microseconds from here.
-POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 # Half the cost of the upsert, which makes sure of each row before it writes it. One row that is there fails it.
 INSERT = """
@@ -142,9 +138,12 @@ class ReadingRows:
         """Prepares a connection for the other methods."""
         conn.execute(self._stage)
 
-    def stage(self, conn: psycopg.Connection, readings: Sequence[Reading]) -> None:
+    def stage(self, conn: psycopg.Connection, rows: Iterable[Row]) -> None:
         """Brings a batch to the server. Locks nothing that others need."""
-        self._fill_stage(conn, readings, 0, len(readings))
+        with conn.cursor() as cursor, cursor.copy(self._copy) as copy:
+            copy.set_types(self._wire_types)
+            for row in rows:
+                copy.write_row(row)
 
     def write(self, conn: psycopg.Connection, n_readings: int) -> Written:
         """Writes a batch of that size that was staged in the same transaction."""
@@ -164,20 +163,20 @@ class ReadingRows:
         self, conn: psycopg.Connection, readings: Sequence[Reading]
     ) -> list[tuple[int, PoisonRecordError]]:
         """Which readings the table rejects; those it accepts are written, for the caller to roll back."""
-        n = len(readings)
+        rows = make_rows(readings).rows
         conn.execute(self._begin_trial)
-        staged = _fault_of(conn, lambda: self._fill_stage(conn, readings, 0, n)) is None
+        staged = _fault_of(conn, lambda: self.stage(conn, rows)) is None
 
         def attempt(start: int, end: int) -> PoisonRecordError | None:
             def write() -> None:
                 # Staging all of them at once spares a statement per try, unless one cannot even be staged.
                 if not staged:
-                    self._fill_stage(conn, readings, start, end)
+                    self.stage(conn, rows[start:end])
                 self._move(conn, start, end)
 
             return _fault_of(conn, write)
 
-        rejected = find_rejected(n, attempt)
+        rejected = find_rejected(len(rows), attempt)
         if not any(fault.sqlstate == NUMERIC_VALUE_OUT_OF_RANGE for _, fault in rejected):
             return rejected
         types: dict[str, str] = dict(
@@ -198,25 +197,10 @@ class ReadingRows:
                 )
         return fault
 
-    def _fill_stage(
-        self, conn: psycopg.Connection, readings: Sequence[Reading], start: int, end: int
-    ) -> None:
-        with conn.cursor() as cursor, cursor.copy(self._copy) as copy:
-            copy.set_types(self._wire_types)
-            write = copy.write_row
-            for n, one in enumerate(islice(readings, start, end), start):
-                timestamp, received_at = _microseconds(one.timestamp), _microseconds(one.received_at)
-                write((n, one.device_id, timestamp, *one.values, one.extra, received_at))
-
     def _move(self, conn: psycopg.Connection, start: int, end: int) -> Written:
         row = conn.execute(self._upsert, {"start": start, "end": end}).fetchone()
         assert row is not None  # noqa: S101 - a count returns its row
         return Written(*row)
-
-
-def _microseconds(moment: datetime) -> int:
-    since = moment - POSTGRES_EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def _fault_of(conn: psycopg.Connection, write: Callable[[], object]) -> PoisonRecordError | None:

@@ -1,7 +1,7 @@
 """The sink's transaction: rows, offsets and accounts, all or nothing."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, timedelta
+from datetime import date, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from hl_platform.adapters.postgres.errors import translated
 from hl_platform.adapters.postgres.offset_store import OffsetStore
 from hl_platform.adapters.postgres.probes import write_probes
 from hl_platform.adapters.postgres.reading_rows import ReadingRows, Written
+from hl_platform.adapters.postgres.rows import Rows
 from hl_platform.core.accounts import Account
 from hl_platform.core.coverage import DROPPED, REPEATED, Covered
 from hl_platform.core.errors import PoisonRecordError
@@ -125,46 +126,45 @@ class SinkStore:
 
     def write(
         self,
-        readings: Sequence[Reading],
+        batch: Rows,
         claims: Mapping[int, Claim],
         reached: Mapping[int, Reached],
         account: Account,
         origins: Mapping[tuple[int, str], Covered],
+        *,
+        probes: Sequence[Reading] = (),
     ) -> Written:
         """Commits a batch.
 
         Args:
-            readings: no two of the same device and timestamp.
+            batch: distinct.
             claims: of the Kafka partitions that the batch comes from, as they stand before it.
             reached: where they stand after it.
             account: what the batch adds to the counts, except what only the table knows; `forwarded`,
                 `corrected` and `duplicates` are completed here.
             origins: how many of the records which bridge wrote, by Kafka partition and bridge.
+            probes: what `hl check` sent; stored as surely as a reading, and beside them.
 
         Raises:
             FencedError: somebody else has claimed one of the partitions; nothing was written.
             PoisonRecordError: the database rejects a reading; nothing was written.
             TransientError: the database is away.
         """
-        written = Written(0, 0)
-        # A probe is stored as surely as a reading, and beside them.
-        probes = [reading for reading in readings if reading.is_probe]
-        if probes:
-            readings = [reading for reading in readings if not reading.is_probe]
+        written, n_rows = Written(0, 0), len(batch.rows)
         with translated():
             conn = self._connected()
-            self._ensure_partitions(conn, readings)
+            self._ensure_partitions(conn, batch)
             with conn.transaction():
                 # First what takes time: the server does not end a transaction that waits for its client's copy,
                 # so a process that is stopped there must not hold the rows that its successor claims.
-                if readings:
-                    self._rows.stage(conn, readings)
+                if n_rows:
+                    self._rows.stage(conn, batch.rows)
                 self._offsets.advance(conn, claims, reached)
-                if readings:
-                    written = self._rows.write(conn, len(readings))
+                if n_rows:
+                    written = self._rows.write(conn, n_rows)
                     account.forwarded += written.inserted
                     account.corrected += written.corrected
-                    account.duplicates += len(readings) - written.inserted - written.corrected
+                    account.duplicates += n_rows - written.inserted - written.corrected
                 if probes:
                     n_new = write_probes(conn, self._stream.name, probes)
                     account.forwarded += n_new
@@ -213,10 +213,10 @@ class SinkStore:
             self._days.clear()
         return self._conn
 
-    def _ensure_partitions(self, conn: psycopg.Connection, readings: Sequence[Reading]) -> None:
+    def _ensure_partitions(self, conn: psycopg.Connection, batch: Rows) -> None:
         # A day that has no partition yet gets it before its first reading. What is older than the retention
         # goes to the catch-all, so that a faulty clock cannot make thousands of partitions.
-        days = {reading.timestamp.astimezone(UTC).date() for reading in readings} - self._days
+        days = batch.days - self._days
         if not days:
             return
         row = conn.execute(OLDEST_DAY, {"retention": self._retention}).fetchone()
