@@ -20,7 +20,7 @@ from bench import mq_bridge
 from bench.bridge_load import Plan, Publisher, end_session, make_session
 from bench.bridge_log import Log
 from bench.bridge_site import PATIENCE_S, Run, Site, drain
-from bench.report import compare, machine, write_json
+from bench.report import compare, machine, names_of, write_json
 from bench.stack import console, percentiles
 
 PEERS = ("hl", "socket", "paho", "librdkafka", "mq-bridge")
@@ -116,7 +116,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `python -m bench bridge` takes."""
     parser.add_argument("--n", type=int, default=200_000, help="readings per run")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each peer, in turns")
-    parser.add_argument("--peers", type=lambda text: text.split(","), default=list(PEERS))
+    parser.add_argument("--peers", type=names_of(PEERS), default=list(PEERS))
     parser.add_argument("--sustain", type=float, default=60.0, help="seconds beside a publisher; 0 for none")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="file for the figures")

@@ -1,10 +1,11 @@
 """What every comparison prints and writes: median and range of its repeats, ratios of one run, and where it ran."""
 
+import argparse
 import json
 import os
 import platform
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from hl_platform import __version__
+
+AT_START = psutil.cpu_times()
 
 
 class Spread(NamedTuple):
@@ -87,8 +90,32 @@ def machine() -> dict[str, Any]:
     }
 
 
+def names_of(known: Iterable[str], separator: str = ",") -> Callable[[str], list[str]]:
+    """For `argparse`: some of the known names; any other would be measured as nothing, and nothing is never wrong."""
+    all_names = list(known)
+
+    def names(text: str) -> list[str]:
+        wanted = text.split(separator)
+        if unknown := [name for name in wanted if name not in all_names]:
+            listed = f"{separator} ".join(all_names)
+            raise argparse.ArgumentTypeError(
+                f"there is no {unknown[0]!r}; there are, with {separator!r} between: {listed}"
+            )
+        return wanted
+
+    return names
+
+
+def stolen_share() -> float:
+    """The share of this machine's time that its hypervisor has given to others since this process began to measure."""
+    now = psutil.cpu_times()
+    total = sum(now) - sum(AT_START)
+    return (getattr(now, "steal", 0.0) - getattr(AT_START, "steal", 0.0)) / total if total else 0.0
+
+
 def write_json(path: Path, figures: Mapping[str, object]) -> None:
     """Writes figures for programs to read."""
+    figures = {**figures, "stolen_share": round(stolen_share(), 3)}
     path.write_text(json.dumps(figures, indent=2, default=str) + "\n", encoding="utf-8")
 
 

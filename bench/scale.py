@@ -18,7 +18,7 @@ from rich.table import Table
 from bench.bridge import measure
 from bench.bridge_load import Plan
 from bench.bridge_site import Site
-from bench.report import machine, write_json
+from bench.report import machine, names_of, write_json
 from bench.sink_scale import SinksAtScale
 from bench.stack import console, own_kafka
 from hl_platform.adapters.log_output import configure_logging
@@ -29,8 +29,9 @@ N_DEVICES = 1_000
 # Ten times as many devices should cost no more than so much more by reading.
 GOAL = 1.10
 BRIDGE_DEVICES, BRIDGES = "bridge, devices", "bridges"
-SINK_DEVICES, SINKS, FULL_TABLE = "sink, devices", "sinks", "sink, rows there before"
-SERIES = (BRIDGE_DEVICES, BRIDGES, SINK_DEVICES, SINKS, FULL_TABLE)
+SINK_DEVICES, SINK_FIRST = "sink, devices", "sink, each the first of its device's hour"
+SINKS, FULL_TABLE = "sinks", "sink, rows there before"
+SERIES = (BRIDGE_DEVICES, BRIDGES, SINK_DEVICES, SINK_FIRST, SINKS, FULL_TABLE)
 
 
 class Figure(NamedTuple):
@@ -98,13 +99,16 @@ def plan_bridges(site: Site, arguments: argparse.Namespace, number: int) -> Runs
 def plan_sinks(kafka: str, arguments: argparse.Namespace) -> Runs:
     """The runs of one round of the sink."""
 
-    def run(n_devices: int, n_sinks: int = 1, n_before: int = 0) -> Figure:
-        bench = SinksAtScale(kafka, arguments.readings, n_devices, max(arguments.processes))
+    def run(n_devices: int, n_sinks: int = 1, n_before: int = 0, *, only_first: bool = False) -> Figure:
+        n_readings = 0 if only_first else arguments.readings
+        bench = SinksAtScale(kafka, n_readings, n_devices, max(arguments.processes))
         found = bench.run(n_sinks, n_before)
         return Figure(found.rows_per_s, found.client_us + found.server_us, found.wrong)
 
+    most = max(arguments.devices)
     return [
         *((SINK_DEVICES, n, lambda n=n: run(n)) for n in arguments.devices),
+        (SINK_FIRST, most, lambda: run(most, only_first=True)),
         *((SINKS, n, lambda n=n: run(N_DEVICES, n)) for n in arguments.processes),
         *((FULL_TABLE, n, lambda n=n: run(N_DEVICES, n_before=n)) for n in arguments.rows),
     ]
@@ -119,7 +123,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rows", type=_numbers, default=[100_000, 1_000_000, 10_000_000], help="in the table before"
     )
-    parser.add_argument("--only", type=lambda text: text.split(";"), default=list(SERIES), help="; between")
+    parser.add_argument("--only", type=names_of(SERIES, ";"), default=list(SERIES))
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
 
 

@@ -13,8 +13,8 @@ import psycopg
 from rich.table import Table
 
 from bench import mq_bridge
-from bench.report import compare, machine, spread, write_json
-from bench.sink_runs import Run, SinkBench
+from bench.report import compare, machine, names_of, spread, write_json
+from bench.sink_runs import CONTENDERS, Run, SinkBench
 from bench.stack import console, own_kafka
 from hl_platform.adapters.log_output import configure_logging
 from hl_platform.core.sections import LogSettings
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--readings", type=int, default=300_000)
     parser.add_argument("--devices", type=int, default=50)
     parser.add_argument("--repeat", type=int, default=3, help="rounds, each of all contenders in turn")
-    parser.add_argument("--only", type=lambda text: text.split(","), help="contenders, by name")
+    parser.add_argument("--only", type=names_of(CONTENDERS), default=list(CONTENDERS))
     parser.add_argument("--batch-rows", type=int, default=1_000, help="what mq-bridge takes at once")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
 
@@ -39,11 +39,7 @@ def main(arguments: argparse.Namespace) -> int:
         bench = SinkBench(kafka, arguments.readings, arguments.devices, arguments.batch_rows)
         out.print(f"Putting {arguments.readings:,} readings of {arguments.devices:,} devices on Kafka …")
         bench.fill()
-        chosen = {
-            name: run
-            for name, run in bench.contenders().items()
-            if arguments.only is None or name in arguments.only
-        }
+        chosen = {name: run for name, run in bench.contenders().items() if name in arguments.only}
         for number in range(arguments.repeat):
             for name, run in chosen.items():
                 found[name].append(run())

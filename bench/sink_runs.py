@@ -63,6 +63,14 @@ BRIDGE_INSERT = (
     BRIDGE_COPY.replace("timestamp}", "timestamp}::timestamptz").replace("_at}", "_at}::timestamptz")
     + " on conflict (device_id, timestamp) do nothing"
 )
+CONTENDERS = (
+    "hl",
+    "hl without marks",
+    "plain COPY",
+    "mq-bridge ON CONFLICT",
+    "mq-bridge bulk COPY",
+    "single INSERTs",
+)
 Row = tuple[str, datetime, float, float, float, float, datetime]
 
 
@@ -109,14 +117,15 @@ class SinkBench:
 
     def contenders(self) -> dict[str, Callable[[], Run]]:
         """By name, in the order of a round."""
-        return {
-            "hl": lambda: self._run_hl(marks=True),
-            "hl without marks": lambda: self._run_hl(marks=False),
-            "plain COPY": self._run_copy,
-            "mq-bridge ON CONFLICT": lambda: self._run_bridge(bulk=False),
-            "mq-bridge bulk COPY": lambda: self._run_bridge(bulk=True),
-            "single INSERTs": self._run_inserts,
-        }
+        runs: Sequence[Callable[[], Run]] = (
+            lambda: self._run_hl(marks=True),
+            lambda: self._run_hl(marks=False),
+            self._run_copy,
+            lambda: self._run_bridge(bulk=False),
+            lambda: self._run_bridge(bulk=True),
+            self._run_inserts,
+        )
+        return dict(zip(CONTENDERS, runs, strict=True))
 
     def fill(self) -> None:
         """Puts the readings on Kafka as a bridge does: the newest seconds, all devices in step."""
@@ -144,7 +153,10 @@ class SinkBench:
 
     def _produce(self, stream: Stream) -> None:
         # Room for all of them, however slow Kafka is.
-        room = {"queue.buffering.max.messages": len(self._records) + 1, "queue.buffering.max.kbytes": 1_000_000}
+        room = {
+            "queue.buffering.max.messages": len(self._records) + 1,
+            "queue.buffering.max.kbytes": 1_000_000,
+        }
         producer = Producer({"bootstrap.servers": self._kafka, "linger.ms": 20, **room})
         for key, value in self._records:
             producer.produce(stream.kafka_topic, value, key)
@@ -226,14 +238,14 @@ class SinkBench:
         conn: psycopg.Connection,
         query: LiteralString,
         processes: Sequence[psutil.Process],
-        *,
-        are_warm: bool = False,
+        n_warm: int | None = None,
     ) -> Run:
-        """From when the processes are warm until they have written all."""
+        """From when the processes are warm, by so many rows, until they have written all."""
         deadline = time.monotonic() + PATIENCE_S
         n_seen, moment = 0, self._moment(0, processes)
         start = moment
-        begin = start if are_warm else None
+        n_warm = int(WARM_UP_SHARE * self._n) if n_warm is None else n_warm
+        begin = None if n_warm else start
         while time.monotonic() < deadline and not any(
             process.status() == psutil.STATUS_ZOMBIE for process in processes
         ):
@@ -241,7 +253,7 @@ class SinkBench:
             n_rows = row[0] if row else 0
             if n_rows > n_seen:
                 n_seen, moment = n_rows, self._moment(n_rows, processes)
-                if begin is None and n_rows >= WARM_UP_SHARE * self._n:
+                if begin is None and n_rows >= n_warm:
                     begin = moment
             if n_rows >= self._n and begin is not None:
                 # Few readings come at once: then the start of the process is in the figure.
