@@ -64,10 +64,7 @@ def main() -> int:
         module.add_arguments(parts.add_parser(name, help=summary, description=module.__doc__))
     arguments = parser.parse_args()
     try:
-        if arguments.part:
-            code = int(PARTS[arguments.part].main(arguments))
-        else:
-            code = max(_measure_alone(), _measure_stack())
+        code = int(PARTS[arguments.part].main(arguments)) if arguments.part else _measure_all()
     except HlError as exc:
         sys.stderr.write(f"{exc}\n")
         return 2
@@ -76,6 +73,10 @@ def main() -> int:
             f"While this was measured the hypervisor gave {share:.0%} of the machine's time to others: measure again."
         )
     return code
+
+
+def _measure_all() -> int:
+    return max(_measure_alone(), _measure_stack())
 
 
 def _measure_alone() -> int:

@@ -97,10 +97,7 @@ def names_of(known: Iterable[str], separator: str = ",") -> Callable[[str], list
     def names(text: str) -> list[str]:
         wanted = text.split(separator)
         if unknown := [name for name in wanted if name not in all_names]:
-            listed = f"{separator} ".join(all_names)
-            raise argparse.ArgumentTypeError(
-                f"there is no {unknown[0]!r}; there are, with {separator!r} between: {listed}"
-            )
+            raise argparse.ArgumentTypeError(f"no {unknown[0]!r} in: {f'{separator} '.join(all_names)}")
         return wanted
 
     return names

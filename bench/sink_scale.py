@@ -36,8 +36,8 @@ class SinksAtScale(SinkBench):
 
     Args:
         kafka: bootstrap servers.
-        n_readings, n_devices: how many; before them comes one more of each device, which is not measured: whatever a
-            device's first reading of an hour costs, a marked hour for instance, has its price by device, not by reading.
+        n_readings, n_devices: how many; before them comes one more of each device, which is not measured: what the
+            first reading of a device's hour costs, a mark for instance, it costs by device and not by reading.
         max_sinks: at most so many share the Kafka topic.
     """
 
