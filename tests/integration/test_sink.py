@@ -5,6 +5,7 @@ import msgspec
 import psycopg
 import pytest
 
+from hl_platform.adapters.postgres.rows import make_rows
 from hl_platform.core.accounts import Account
 from hl_platform.core.errors import FencedError
 from hl_platform.core.positions import Reached
@@ -111,7 +112,7 @@ def test_a_writer_whose_partition_was_claimed_by_another_writes_nothing(home: Ho
     stale = zombie.claim(0, 0, None)
     successor.claim(0, 0, None)
     with pytest.raises(FencedError):
-        zombie.write([], {0: stale}, {0: Reached(5)}, Account(received=5), {})
+        zombie.write(make_rows([]), {0: stale}, {0: Reached(5)}, Account(received=5), {})
     assert home.query("select next_offset from hl.offsets where kafka_partition = 0") == [(0,)]
     assert home.account("sink")["received"] == 0
     zombie.close()

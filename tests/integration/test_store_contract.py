@@ -108,7 +108,7 @@ def test_a_large_batch_is_inserted_unless_readings_are_there_already(home: Home)
     ):
         account = Account(received=len(readings))
         here = claim._replace(next_offset=number)
-        assert real.write(readings, {0: here}, {0: Reached(number + 1)}, account, {}) == expected
+        assert real.write(make_rows(readings), {0: here}, {0: Reached(number + 1)}, account, {}) == expected
         assert account.in_flight == 0
     assert real._rows._n_careful == N_CAREFUL - 1
     real.close()
