@@ -39,6 +39,7 @@ ADDED_BY_BRIDGE = ("device_id", "received_at", "source")
 IMPORT_OF = "hl.import"
 # Another program may write any time into a record; near the end of what a datetime can hold, reckoning fails.
 END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
+BEFORE_SOURCE = b',"source":'
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -66,17 +67,20 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
     """What the records of one source have in common: the same for thousands of readings.
 
     Args:
-        source: which.
+        mqtt_topic: of the source.
         device_id: what its topic says of the device, if anything.
-        encoded: the source as JSON.
         before, after: what goes into a record before and after the time of `received_at`.
     """
 
-    source: Source
+    mqtt_topic: str
     device_id: str | None
-    encoded: bytes
     before: bytes
     after: bytes
+
+    @property
+    def source(self) -> msgspec.Raw:
+        """The source as JSON. Not kept, because a fleet has many."""
+        return msgspec.Raw(self.after[len(BEFORE_SOURCE) : -1])
 
 
 class Moment(msgspec.Struct, frozen=True, gc=False):
@@ -180,17 +184,14 @@ class ReadingDecoder:
         # "homelab/energy/#" also matches "homelab/energy", whose last level names no device.
         if source.mqtt_topic.count("/") >= self._prefix_levels:
             device_id = device_of_topic(source.mqtt_topic)
-        encoded = _encoder.encode(source)
-        before, after = _before_received_at(device_id or ""), b',"source":' + encoded + b"}"
-        return Origin(source, device_id, encoded, before, after)
+        before, after = _before_received_at(device_id or ""), BEFORE_SOURCE + _encoder.encode(source) + b"}"
+        return Origin(source.mqtt_topic, device_id, before, after)
 
     def _encode_any(self, payload: bytes, moment: Moment, origin: Origin) -> tuple[str, bytes]:
         raw = self._parse_limited(payload)
         device_id = self._device_id_of(raw, origin)
         self._convert(raw, moment.received_at)
-        return device_id, self._enrich(
-            raw, device_id, msgspec.Raw(moment.encoded), msgspec.Raw(origin.encoded)
-        )
+        return device_id, self._enrich(raw, device_id, msgspec.Raw(moment.encoded), origin.source)
 
     def encode_import(self, payload: bytes, device_id: str, now: datetime, *, overwrite: bool) -> bytes:
         """Validates a reading of a person's file and makes the Kafka record's value, as of a device's payload.
@@ -313,7 +314,7 @@ class ReadingDecoder:
             return _check_device_id(raw[field])
         if origin.device_id is not None:
             return origin.device_id
-        mqtt_topic = origin.source.mqtt_topic
+        mqtt_topic = origin.mqtt_topic
         if mqtt_topic.count("/") < self._prefix_levels:
             raise PoisonRecordError("no_device_id", f"MQTT topic {mqtt_topic!r} has no level for a device")
         return _check_device_id(mqtt_topic.rpartition("/")[2])

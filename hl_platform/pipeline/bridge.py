@@ -41,8 +41,9 @@ POLL_S = 0.1
 # While the producer is full, its reports are waited for.
 FULL_TURN_S = 0.01
 SAY_AGAIN_AFTER = timedelta(seconds=10)
-# MQTT topics that are remembered; a publisher that makes up ever new ones must not fill the memory.
-MAX_WAYS = 10_000
+# MQTT topics that are remembered, at some 420 bytes each: a fleet's devices. A publisher that makes up ever new ones
+# must not fill the memory.
+MAX_WAYS = 200_000
 MAX_KEPT_TOPIC_CHARS = 256
 
 
