@@ -70,7 +70,7 @@ class Outlet:
         make_producer: a fresh one, which nobody else uses.
         open_spool: raises SpoolError while it cannot be used.
         probe: tells when Kafka answers.
-        after_s: age of the oldest record at which the spool takes over, in seconds.
+        after_s: how long the producer may have the oldest record before the spool takes over, in seconds.
         report: tells people how the spool is doing.
         receiver: told what became of the records.
         clock: seconds, monotonic.
