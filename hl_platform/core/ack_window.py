@@ -1,7 +1,7 @@
 """Acknowledges in the order of arrival what is settled in any order."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class AckWindow:
@@ -24,24 +24,26 @@ class AckWindow:
     def __len__(self) -> int:
         return len(self._packet_ids)
 
-    def open(self, packet_id: int) -> int:
-        """Notes a received message; returns the token to settle it with."""
-        self._packet_ids.append(packet_id)
-        return self._first + len(self._packet_ids) - 1
+    def open(self, packet_ids: Sequence[int]) -> range:
+        """Notes received messages; returns the tokens to settle them with."""
+        self._packet_ids.extend(packet_ids)
+        end = self._first + len(self._packet_ids)
+        return range(end - len(packet_ids), end)
 
     def settle(self, tokens: Iterable[int]) -> list[int]:
         """Marks messages as safe; returns the packet ids that may be acknowledged now, in order."""
-        settled, first, ready = self._settled, self._first, []
+        settled, first = self._settled, self._first
         settled.update(tokens)
-        while first in settled:
-            settled.remove(first)
-            ready.append(self._packet_ids.popleft())
-            first += 1
-        self._first = first
-        if len(settled) > len(self._packet_ids):
+        end = first
+        while end in settled:
+            end += 1
+        # All at once, which takes a fraction of the time that one after the other would.
+        settled.difference_update(range(first, end))
+        self._first = end
+        if len(settled) > len(self._packet_ids) - (end - first):
             # Tokens from before: of messages that are not waited for any more.
-            self._settled = {token for token in settled if token > first}
-        return ready
+            self._settled = {token for token in settled if token > end}
+        return [self._packet_ids.popleft() for _ in range(first, end)]
 
     def is_open(self, token: int) -> bool:
         """Whether a message waits to be settled."""

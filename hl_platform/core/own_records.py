@@ -85,23 +85,18 @@ class _OnePass:
         return None if BACKSLASH in value and b"\\u0000" in value else parts
 
 
-class PlainPayloads:
-    """Reads the payloads of devices that send what is declared and nothing else."""
+class PlainPayloads(_OnePass):
+    """Reads the payloads of devices that send what is declared and nothing else.
+
+    `aside` is the index of the device's own key in what `read` returns; None where the stream has none.
+    """
 
     def __init__(self, stream: Stream, hints: list[Any]) -> None:
-        self._one_pass = _OnePass(stream, hints, [], 0)
-        self._aside = 1 + len(stream.fields) if self._one_pass.has_aside else None
+        super().__init__(stream, hints, [], 0)
+        self.aside = 1 + len(stream.fields) if self.has_aside else None
         named = [field.name for field in stream.fields]
         if stream.device_id_field in named:
-            self._aside = 1 + named.index(stream.device_id_field)
-
-    def read(self, payload: bytes) -> tuple[datetime, object] | None:
-        """The timestamp, and what the device's own key says, None without it; None where the decoder must look."""
-        parts = self._one_pass.read(payload)
-        if parts is None:
-            return None
-        named = None if self._aside is None else parts[self._aside]
-        return parts[0], None if named is UNSET else named
+            self.aside = 1 + named.index(stream.device_id_field)
 
 
 class OwnRecords:

@@ -7,10 +7,10 @@ that some other program put on the Kafka topic is held to the same rules.
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta
 
 from hl_platform.core.coverage import NO_BRIDGE
 from hl_platform.core.errors import PoisonRecordError
@@ -39,9 +39,7 @@ ADDED_BY_BRIDGE = ("device_id", "received_at", "source")
 IMPORT_OF = "hl.import"
 # Another program may write any time into a record; near the end of what a datetime can hold, reckoning fails.
 END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
-# Sources that are remembered; a publisher that makes up ever new topics must not fill the memory.
-MAX_ORIGINS = 10_000
-MAX_KEPT_TOPIC_CHARS = 256
+BEFORE_SOURCE = b',"source":'
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -65,19 +63,36 @@ class _Received(msgspec.Struct, frozen=True):
     received_at: Annotated[datetime, Meta(tz=True)]
 
 
-class _Origin(NamedTuple):
-    # Of a source: what its topic says of the device; the source, and what goes into a record before and after
-    # `received_at`, as JSON. The same for thousands of readings.
+class Origin(msgspec.Struct, frozen=True, gc=False):
+    """What the records of one source have in common: the same for thousands of readings.
+
+    Args:
+        mqtt_topic: of the source.
+        device_id: what its topic says of the device, if anything.
+        before, after: what goes into a record before and after the time of `received_at`.
+    """
+
+    mqtt_topic: str
     device_id: str | None
-    encoded: bytes
     before: bytes
     after: bytes
 
+    @property
+    def source(self) -> msgspec.Raw:
+        """The source as JSON. Not kept, because a fleet has many."""
+        return msgspec.Raw(self.after[len(BEFORE_SOURCE) : -1])
 
-class _Moment(NamedTuple):
-    # When a bridge received some readings, also as JSON.
+
+class Moment(msgspec.Struct, frozen=True, gc=False):
+    """When a bridge received some readings, also as JSON."""
+
     received_at: datetime
     encoded: bytes
+
+    @classmethod
+    def of(cls, received_at: datetime) -> "Moment":
+        """Of an aware time."""
+        return cls(received_at, _encoder.encode(received_at))
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):
@@ -118,7 +133,7 @@ class ReadingDecoder:
 
     def __init__(self, stream: Stream, rules: ReadingSettings) -> None:
         self._stream = stream
-        self._rules = rules
+        self._max_payload_bytes = rules.max_payload_bytes
         self._floor = rules.floor
         self._max_ahead = timedelta(seconds=rules.max_ahead_s)
         self._shape = _shape_of(stream)
@@ -128,8 +143,6 @@ class ReadingDecoder:
         self._names = tuple(field.name for field in stream.fields)
         self._known = frozenset((*self._names, "timestamp", *ADDED_BY_BRIDGE))
         self._prefix_levels = stream.mqtt_filter.count("/")
-        self._origins: dict[Source, _Origin] = {}
-        self._moment = self._moment_of(datetime.min.replace(tzinfo=UTC))
 
     def encode_record(self, payload: bytes, received_at: datetime, source: Source) -> tuple[str, bytes]:
         """Validates a device's payload and makes the Kafka record of it.
@@ -143,40 +156,42 @@ class ReadingDecoder:
             The device id, which is the record's key, and the record's value: the same flat JSON plus
             `device_id`, `received_at` and `source`.
         """
-        moment = self._moment
-        if received_at is not moment.received_at:
-            moment = self._moment = self._moment_of(received_at)
-        origin = self._origins.get(source) or self._new_origin(source)
-        return self._encode_plain(payload, moment, origin) or self._encode_any(
-            payload, moment, origin, source
-        )
+        return self.encode(payload, Moment.of(received_at), self.origin_of(source))
 
-    def _encode_plain(self, payload: bytes, moment: _Moment, origin: _Origin) -> tuple[str, bytes] | None:
-        if len(payload) > self._rules.max_payload_bytes:
-            return None
-        plain = self._plain.read(payload)
+    def encode(self, payload: bytes, moment: Moment, origin: Origin) -> tuple[str, bytes]:
+        """`encode_record` for who has many readings of a moment, and of an origin."""
+        plain = self._plain.read(payload) if len(payload) <= self._max_payload_bytes else None
         if plain is None:
-            return None
-        timestamp, named = plain
+            return self._encode_any(payload, moment, origin)
         device_id, before = origin.device_id, origin.before
-        if named is not None and named != device_id:
-            device_id = _check_device_id(named)
-            before = _before_received_at(device_id)
+        if self._plain.aside is not None:
+            named = plain[self._plain.aside]
+            if named is not UNSET and named is not None and named != device_id:
+                device_id = _check_device_id(named)
+                before = _before_received_at(device_id)
         if device_id is None:
-            return None
-        self._check_time(timestamp, moment.received_at)
+            return self._encode_any(payload, moment, origin)
+        timestamp: datetime = plain[0]
+        # Nearly every one is; what is not is looked at closely.
+        if not self._floor <= timestamp <= moment.received_at < END_OF_TIME:
+            self._check_time(timestamp, moment.received_at)
         # It was read to its end and has none of our keys, so they can be added without writing it anew.
         return device_id, b"".join((payload.rstrip()[:-1], before, moment.encoded, origin.after))
 
-    def _encode_any(
-        self, payload: bytes, moment: _Moment, origin: _Origin, source: Source
-    ) -> tuple[str, bytes]:
+    def origin_of(self, source: Source) -> Origin:
+        """What `encode` needs to know of a source."""
+        device_id: str | None = None
+        # "homelab/energy/#" also matches "homelab/energy", whose last level names no device.
+        if source.mqtt_topic.count("/") >= self._prefix_levels:
+            device_id = device_of_topic(source.mqtt_topic)
+        before, after = _before_received_at(device_id or ""), BEFORE_SOURCE + _encoder.encode(source) + b"}"
+        return Origin(source.mqtt_topic, device_id, before, after)
+
+    def _encode_any(self, payload: bytes, moment: Moment, origin: Origin) -> tuple[str, bytes]:
         raw = self._parse_limited(payload)
-        device_id = self._device_id_of(raw, origin, source)
+        device_id = self._device_id_of(raw, origin)
         self._convert(raw, moment.received_at)
-        return device_id, self._enrich(
-            raw, device_id, msgspec.Raw(moment.encoded), msgspec.Raw(origin.encoded)
-        )
+        return device_id, self._enrich(raw, device_id, msgspec.Raw(moment.encoded), origin.source)
 
     def encode_import(self, payload: bytes, device_id: str, now: datetime, *, overwrite: bool) -> bytes:
         """Validates a reading of a person's file and makes the Kafka record's value, as of a device's payload.
@@ -252,24 +267,6 @@ class ReadingDecoder:
         raw["source"] = source
         return _encoder.encode(raw)
 
-    def _moment_of(self, received_at: datetime) -> _Moment:
-        return _Moment(received_at, _encoder.encode(received_at))
-
-    def _new_origin(self, source: Source) -> _Origin:
-        device_id: str | None = None
-        # "homelab/energy/#" also matches "homelab/energy", whose last level names no device.
-        if source.mqtt_topic.count("/") >= self._prefix_levels:
-            device_id = device_of_topic(source.mqtt_topic)
-        encoded = _encoder.encode(source)
-        origin = _Origin(
-            device_id, encoded, _before_received_at(device_id or ""), b',"source":' + encoded + b"}"
-        )
-        if len(self._origins) >= MAX_ORIGINS:
-            self._origins.clear()
-        if len(source.mqtt_topic) <= MAX_KEPT_TOPIC_CHARS:
-            self._origins[source] = origin
-        return origin
-
     def _make_room(self, raw: dict[str, Any], device_id: str) -> None:
         for name in ADDED_BY_BRIDGE:
             if name not in raw or (name == "device_id" and raw[name] == device_id):
@@ -280,9 +277,9 @@ class ReadingDecoder:
             raw[free] = raw.pop(name)
 
     def _parse_limited(self, payload: bytes) -> dict[str, Any]:
-        if len(payload) > self._rules.max_payload_bytes:
+        if len(payload) > self._max_payload_bytes:
             raise PoisonRecordError(
-                "too_large", f"{len(payload)} bytes; {self._rules.max_payload_bytes} are allowed"
+                "too_large", f"{len(payload)} bytes; {self._max_payload_bytes} are allowed"
             )
         return parse_object(payload)
 
@@ -311,13 +308,13 @@ class ReadingDecoder:
                 "clock_unset", f"{timestamp.isoformat()} is before {self._floor.isoformat()}"
             )
 
-    def _device_id_of(self, raw: dict[str, Any], origin: _Origin, source: Source) -> str:
+    def _device_id_of(self, raw: dict[str, Any], origin: Origin) -> str:
         field = self._stream.device_id_field
         if field is not None and raw.get(field) is not None:
             return _check_device_id(raw[field])
         if origin.device_id is not None:
             return origin.device_id
-        mqtt_topic = source.mqtt_topic
+        mqtt_topic = origin.mqtt_topic
         if mqtt_topic.count("/") < self._prefix_levels:
             raise PoisonRecordError("no_device_id", f"MQTT topic {mqtt_topic!r} has no level for a device")
         return _check_device_id(mqtt_topic.rpartition("/")[2])

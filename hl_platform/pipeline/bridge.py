@@ -13,8 +13,8 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 
+import msgspec
 import structlog
 
 from hl_platform.adapters.kafka.producer import SURELY_FITS_BYTES, check_size
@@ -22,14 +22,14 @@ from hl_platform.adapters.mqtt.packets import MqttMessage
 from hl_platform.adapters.mqtt.properties import trace_of
 from hl_platform.adapters.mqtt.session import MqttSession, Token
 from hl_platform.core.accounts import StageStats
-from hl_platform.core.coverage import DEAD_LETTERED, FORWARDED, Covered, Place
+from hl_platform.core.coverage import Covered, Place
 from hl_platform.core.errors import FencedError, PoisonRecordError
-from hl_platform.core.readings import MAX_KEPT_TOPIC_CHARS, ReadingDecoder, Source
+from hl_platform.core.readings import Moment, Origin, ReadingDecoder, Source
 from hl_platform.core.routing import Router
 from hl_platform.core.sections import ReadingSettings
 from hl_platform.core.streams import Stream
 from hl_platform.pipeline.dead_letters import BridgeLetters
-from hl_platform.pipeline.outgoing import Arrived, Outgoing, Waiting
+from hl_platform.pipeline.outgoing import Outgoing
 from hl_platform.pipeline.outlet import Outlet, Receiver
 from hl_platform.pipeline.pulse import Pulse
 
@@ -41,16 +41,20 @@ POLL_S = 0.1
 # While the producer is full, its reports are waited for.
 FULL_TURN_S = 0.01
 SAY_AGAIN_AFTER = timedelta(seconds=10)
-# MQTT topics that are remembered; a publisher that makes up ever new ones must not fill the memory.
-MAX_WAYS = 10_000
+# MQTT topics that are remembered, at some 420 bytes each: a fleet's devices. A publisher that makes up ever new ones
+# must not fill the memory.
+MAX_WAYS = 200_000
+MAX_KEPT_TOPIC_CHARS = 256
 
 
-class Way(NamedTuple):
-    """What to make of the messages of an MQTT topic."""
+class Way(msgspec.Struct, gc=False):
+    """What to make of the messages of an MQTT topic that have the same flags."""
 
     stream: Stream
     decoder: ReadingDecoder
-    source: Source
+    origin: Origin
+    qos: int
+    retained: bool
 
 
 class Bridge:
@@ -100,7 +104,7 @@ class Bridge:
         self._pulse = pulse
         self._stop = threading.Event()
         self._last_said: dict[str, datetime] = {}
-        self._ways: dict[tuple[str, int, bool], Way] = {}
+        self._ways: dict[str, Way] = {}
 
     def run(self) -> None:
         """Works until `stop`.
@@ -149,39 +153,42 @@ class Bridge:
         # and the older of two never replaces the newer.
         if self._pulse.missed:
             return
-        records: list[tuple[Outgoing, Token | None]] = []
+        moment = Moment.of(received_at)
+        records: list[Outgoing] = []
         done: list[Token] = []
         for message in messages:
-            record = self._make_record(message, received_at)
+            record = self._make_record(message, moment)
             if record is not None:
-                records.append((record, message.token))
+                records.append(record)
             elif message.token is not None:
                 done.append(message.token)
-        for stream, n in Counter([record.stream for record, _ in records]).items():
+        for stream, n in Counter([record.stream for record in records]).items():
             self._stats.count(stream, received=n, last_reading_at=received_at)
         self._outlet.submit(records)
         if done:
             self._session.settle(done)
 
-    def _make_record(self, message: MqttMessage, received_at: datetime) -> Outgoing | None:
+    def _make_record(self, message: MqttMessage, moment: Moment) -> Outgoing | None:
         """None for a message that is to go nowhere."""
-        way = self._ways.get((message.mqtt_topic, message.qos, message.retained)) or self._new_way(message)
-        if way is None:
-            return None
-        stream, decoder, source = way
+        way = self._ways.get(message.mqtt_topic)
+        if way is None or way.qos != message.qos or way.retained is not message.retained:
+            way = self._new_way(message)
+            if way is None:
+                return None
+        stream = way.stream
         if message.retained and stream.retained == "ignore":
             # Our subscription asks for none; not every broker listens.
             self._stats.count(stream.name, received=1, dropped=1)
             return None
         try:
-            device_id, value = decoder.encode_record(message.payload, received_at, source)
+            device_id, value = way.decoder.encode(message.payload, moment, way.origin)
             # Nearly no message has any.
             headers = trace_of(message.properties) if message.properties else None
             if len(value) > SURELY_FITS_BYTES:
                 check_size(device_id, value, headers)
         except PoisonRecordError as fault:
-            return self._reject(stream, message, fault, received_at)
-        return Outgoing(stream.name, False, stream.kafka_topic, device_id, value, headers)  # noqa: FBT003
+            return self._reject(stream, message, fault, moment.received_at)
+        return Outgoing(stream.name, False, stream.kafka_topic, device_id, value, headers, message.token)  # noqa: FBT003
 
     def _new_way(self, message: MqttMessage) -> Way | None:
         stream = self._router.stream_of(message.mqtt_topic)
@@ -190,12 +197,13 @@ class Bridge:
                 # Cannot come through our filters; a broker that sends it all the same must not stop us.
                 log.error("message_of_no_stream", mqtt_topic=message.mqtt_topic)
             return None
-        key = (message.mqtt_topic, message.qos, message.retained)
-        way = Way(stream, self._decoders[stream.name], Source(*key, self._service))
+        decoder = self._decoders[stream.name]
+        source = Source(message.mqtt_topic, message.qos, message.retained, self._service)
+        way = Way(stream, decoder, decoder.origin_of(source), message.qos, message.retained)
         if len(self._ways) >= MAX_WAYS:
             self._ways.clear()
         if len(message.mqtt_topic) <= MAX_KEPT_TOPIC_CHARS:
-            self._ways[key] = way
+            self._ways[message.mqtt_topic] = way
         return way
 
     def _reject(
@@ -211,6 +219,7 @@ class Bridge:
             message.mqtt_topic,
             letter.value,
             letter.headers,
+            message.token,
         )
 
     def _say_rejected(self, mqtt_topic: str, fault: PoisonRecordError, at: datetime) -> None:
@@ -221,32 +230,23 @@ class Bridge:
                 "reading_rejected", mqtt_topic=mqtt_topic, reason=fault.reason, detail=fault.detail[:200]
             )
 
-    def on_delivered(self, arrived: Sequence[Arrived]) -> None:
+    def on_delivered(self, place: Place, covered: Covered) -> None:
         """See Receiver."""
-        covered: dict[tuple[str, int], tuple[int, Arrived]] = {}
-        for one in arrived:
-            # A Kafka topic is of one stream, and of one kind.
-            key = (one.record.kafka_topic, one.kafka_partition)
-            n_before = covered[key][0] if key in covered else 0
-            covered[key] = (n_before + 1, one)
-        for (kafka_topic, kafka_partition), (n, last) in covered.items():
-            kind = DEAD_LETTERED if last.record.dead else FORWARDED
-            place = Place(last.record.stream, kind, kafka_topic, kafka_partition)
-            # Counted with where they end, so that a heartbeat finds both or neither.
-            self._stats.cover(place, Covered(n, last.offset + 1))
+        # Counted with where they end, so that a heartbeat finds both or neither.
+        self._stats.cover(place, covered)
 
     def on_safe(self, tokens: Sequence[Token]) -> None:
         """See Receiver."""
         self._session.settle(tokens)
 
-    def on_unheard(self, waiting: Waiting) -> None:
+    def on_unheard(self, record: Outgoing) -> None:
         """See Receiver."""
-        if waiting.token is None:
+        if record.token is None:
             # At QoS 0 nobody waits for it, and nothing on the way has room for it.
-            self._stats.count(waiting.record.stream, dropped=1)
+            self._stats.count(record.stream, dropped=1)
         else:
             # It comes again, and is received again.
-            self._stats.count(waiting.record.stream, duplicates=1)
+            self._stats.count(record.stream, duplicates=1)
 
     def is_awaited(self, token: Token | None) -> bool:
         """See Receiver."""

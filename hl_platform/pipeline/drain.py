@@ -1,12 +1,13 @@
 """From the spool to Kafka: in order, a bounded number at a time, and gone from the disk only when Kafka has them."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from hl_platform.adapters.kafka.producer import Delivered, Delivery, KafkaProducer
 from hl_platform.adapters.spool import Spool
+from hl_platform.core.coverage import Covered, Place
 from hl_platform.core.errors import HlError
-from hl_platform.pipeline.outgoing import Arrived, Outgoing, decode_entry
+from hl_platform.pipeline.outgoing import Outgoing, decode_entry
 
 # Enough to keep a producer busy between two looks at the deliveries, and little memory.
 WINDOW_RECORDS = 10_000
@@ -20,10 +21,10 @@ class Drain:
 
     Args:
         spool: what to drain.
-        on_delivered: told of the records that Kafka has.
+        on_delivered: told where records are that Kafka has, and how many.
     """
 
-    def __init__(self, spool: Spool, on_delivered: Callable[[Sequence[Arrived]], None]) -> None:
+    def __init__(self, spool: Spool, on_delivered: Callable[[Place, Covered], None]) -> None:
         self.n_delivered = 0
         self.n_in_flight = 0
         self.failure: HlError | None = None
@@ -61,7 +62,7 @@ class Drain:
             self.n_in_flight -= 1
             self._bytes_in_flight -= n_bytes
             self._missing[number] -= 1
-            self._on_delivered([Arrived(record, delivery.kafka_partition, delivery.offset)])
+            self._on_delivered(record.place(delivery.kafka_partition), Covered(1, delivery.offset + 1))
             self._release()
 
         return delivered

@@ -5,16 +5,18 @@ from typing import Any
 import msgspec
 
 from hl_platform.adapters.mqtt.session import Token
+from hl_platform.core.coverage import DEAD_LETTERED, FORWARDED, Place
 from hl_platform.core.errors import InvariantError
 
 
-class Outgoing(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A record that is not on Kafka yet.
+class Outgoing(msgspec.Struct, eq=False, gc=False):
+    """A record that is not on Kafka yet. One object for all of its way, because one is made for every reading.
 
     Args:
         stream: name of its stream.
         dead: whether it is a dead letter.
         kafka_topic, key, value, headers: the record.
+        token: settles its message; None where nobody wants to know.
     """
 
     stream: str
@@ -23,42 +25,23 @@ class Outgoing(msgspec.Struct, array_like=True, frozen=True, gc=False):
     key: str
     value: bytes
     headers: dict[str, Any] | None = None
+    token: Token | None = None
 
-
-class Waiting(msgspec.Struct, frozen=True, gc=False):
-    """A record whose message was not acknowledged yet.
-
-    Args:
-        record: for Kafka.
-        token: settles the message; None where nobody wants to know.
-        since: when it came, on the outlet's clock.
-    """
-
-    record: Outgoing
-    token: Token | None
-    since: float
-
-
-class Arrived(msgspec.Struct, frozen=True, gc=False):
-    """A record that Kafka has.
-
-    Args:
-        record: as it was sent.
-        kafka_partition, offset: where it is.
-    """
-
-    record: Outgoing
-    kafka_partition: int
-    offset: int
+    def place(self, kafka_partition: int) -> Place:
+        """Where it is once it is in a Kafka partition, and what it is counted as."""
+        kind = DEAD_LETTERED if self.dead else FORWARDED
+        return Place(self.stream, kind, self.kafka_topic, kafka_partition)
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Outgoing)
+_decoder = msgspec.msgpack.Decoder(tuple[str, bool, str, str, bytes, dict[str, Any] | None])
 
 
 def encode_entry(record: Outgoing) -> bytes:
-    """A record as the spool keeps it."""
-    return _encoder.encode(record)
+    """A record as the spool keeps it: without the token, which is acknowledged by then."""
+    return _encoder.encode(
+        (record.stream, record.dead, record.kafka_topic, record.key, record.value, record.headers)
+    )
 
 
 def decode_entry(entry: bytes) -> Outgoing:
@@ -68,6 +51,6 @@ def decode_entry(entry: bytes) -> Outgoing:
         InvariantError: it is something else.
     """
     try:
-        return _decoder.decode(entry)
+        return Outgoing(*_decoder.decode(entry))
     except msgspec.DecodeError as exc:
         raise InvariantError(f"An entry of the spool is no record: {exc}") from exc

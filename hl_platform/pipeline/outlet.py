@@ -11,17 +11,17 @@ so that nothing is sent twice out of order.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import structlog
 
-from hl_platform.adapters.kafka.producer import KafkaProducer, Report
+from hl_platform.adapters.kafka.producer import Arrived, KafkaProducer
 from hl_platform.adapters.mqtt.session import Token
 from hl_platform.adapters.spool import Spool, SpoolError
-from hl_platform.core.errors import HlError
+from hl_platform.core.coverage import Covered, Place
 from hl_platform.pipeline.drain import Drain
-from hl_platform.pipeline.outgoing import Arrived, Outgoing, Waiting, encode_entry
+from hl_platform.pipeline.outgoing import Outgoing, encode_entry
 from hl_platform.pipeline.probe import Probe
 from hl_platform.pipeline.spool_report import SpoolReport
 
@@ -50,10 +50,10 @@ class Receiver(Protocol):
     def on_safe(self, tokens: Sequence[Token]) -> None:
         """The messages may be acknowledged: their records are on Kafka, or on disk."""
 
-    def on_delivered(self, arrived: Sequence[Arrived]) -> None:
-        """Kafka has the records; those of one Kafka partition in order."""
+    def on_delivered(self, place: Place, covered: Covered) -> None:
+        """Kafka has these records; those of one place come in order."""
 
-    def on_unheard(self, waiting: Waiting) -> None:
+    def on_unheard(self, record: Outgoing) -> None:
         """The record was let go, because its message will come again or was never to be acknowledged."""
 
     def is_awaited(self, token: Token | None) -> bool:
@@ -70,7 +70,7 @@ class Outlet:
         make_producer: a fresh one, which nobody else uses.
         open_spool: raises SpoolError while it cannot be used.
         probe: tells when Kafka answers.
-        after_s: age of the oldest record at which the spool takes over, in seconds.
+        after_s: how long the producer may have the oldest record before the spool takes over, in seconds.
         report: tells people how the spool is doing.
         receiver: told what became of the records.
         clock: seconds, monotonic.
@@ -98,11 +98,9 @@ class Outlet:
         self._spool: Spool | None = None
         self._drain: Drain | None = None
         self._direct = True
-        # With the producer, by number; and behind it, where there is no room yet or the spool's turn.
-        self._sent: dict[int, Waiting] = {}
-        self._n_sent = 0
-        self._pending: deque[Waiting] = deque()
-        self._failure: HlError | None = None
+        # With the producer, in order, and since when; and behind it, where there is no room yet or the spool's turn.
+        self._sent: dict[Outgoing, float] = {}
+        self._pending: deque[Outgoing] = deque()
         self._n_taken_in = 0
         self._idle_turns = 0
         self._look_at = self._open_at = self._write_at = self._moved_at = 0.0
@@ -125,14 +123,13 @@ class Outlet:
             return LOOK_EVERY_S
         return SHORT_TURN_S if self._idle_turns < MAX_IDLE_TURNS else LONG_TURN_S
 
-    def submit(self, records: Sequence[tuple[Outgoing, Token | None]]) -> None:
+    def submit(self, records: Iterable[Outgoing]) -> None:
         """Takes records that fit into Kafka (`check_size`).
 
         Raises:
             HlError: Kafka refuses us.
         """
-        now = self._clock()
-        self._pending.extend([Waiting(record, token, now) for record, token in records])
+        self._pending.extend(records)
         if self._direct:
             self._send_pending()
 
@@ -143,53 +140,57 @@ class Outlet:
             HlError: why it cannot go on; nothing unacknowledged is lost.
         """
         if self._direct:
-            self._take_reports(self._producer.collect(timeout_s))
+            self._collect(timeout_s)
             self._send_pending()
             self._look_after_direct()
         else:
             self._work_spooled(timeout_s)
-        failure = self._failure or (self._drain.failure if self._drain else None)
-        if failure is not None:
-            raise failure
+        if self._drain is not None and self._drain.failure is not None:
+            raise self._drain.failure
 
     def close(self, timeout_s: float) -> int:
         """Waits for what is on the way to Kafka; returns how many records were neither there nor on disk."""
         self._probe.stop()
         self._producer.close(timeout_s)
         # Not `collect`: what the producer dropped at its end would report as refused.
-        self._take_reports(self._producer.take_collected())
+        self._take_arrived(self._producer.take_collected())
         if self._spool is not None:
             self._spool.close()
         return len(self._sent) + len(self._pending)
 
     def _send_pending(self) -> bool:
         """Sends as far as there is room; returns whether that was everything."""
-        pending, sent, queue, number = self._pending, self._sent, self._producer.queue, self._n_sent
-        while pending:
-            record = pending[0].record
-            number += 1
-            if not queue(record.kafka_topic, record.key, record.value, record.headers, number):
-                break
-            sent[number] = pending.popleft()
-            self._n_sent = number
+        pending = self._pending
+        if pending:
+            now = self._clock()
+            n = self._producer.queue(pending)
+            self._sent.update([(pending.popleft(), now) for _ in range(n)])
+            self._check_producer()
         return not pending
 
-    def _take_reports(self, reports: Sequence[Report]) -> None:
-        self._idle_turns = 0 if reports else min(self._idle_turns + 1, MAX_IDLE_TURNS)
-        arrived: list[Arrived] = []
+    def _collect(self, timeout_s: float) -> None:
+        self._take_arrived(self._producer.collect(timeout_s))
+        self._check_producer()
+
+    def _check_producer(self) -> None:
+        if self._producer.failure is not None:
+            # What it refused is not acknowledged, so MQTT sends it again to whoever comes after this process.
+            log.error("kafka_refused_record", error=str(self._producer.failure))
+            raise self._producer.failure
+
+    def _take_arrived(self, arrived: Sequence[Arrived]) -> None:
+        self._idle_turns = 0 if arrived else min(self._idle_turns + 1, MAX_IDLE_TURNS)
+        sent = self._sent
         tokens: list[Token] = []
-        for number, error, kafka_partition, offset in reports:
-            if error is not None:
-                # Not acknowledged, so MQTT sends it again to whoever comes after this process.
-                log.error("kafka_refused_record", error=str(error))
-                self._failure = error
-                continue
-            waiting = self._sent.pop(number)
-            arrived.append(Arrived(waiting.record, kafka_partition, offset))
-            if waiting.token is not None:
-                tokens.append(waiting.token)
-        if arrived:
-            self._receiver.on_delivered(arrived)
+        for run in arrived:
+            records: list[Outgoing] = run.records
+            for record in records:
+                del sent[record]
+            tokens += [record.token for record in records if record.token is not None]
+            # A Kafka topic is of one stream, and of one kind.
+            place = records[0].place(run.kafka_partition)
+            self._receiver.on_delivered(place, Covered(len(records), run.next_offset))
+        if tokens:
             self._receiver.on_safe(tokens)
 
     def _look_after_direct(self) -> None:
@@ -197,8 +198,7 @@ class Outlet:
         if now < self._look_at:
             return
         self._look_at = now + LOOK_EVERY_S
-        oldest = next(iter(self._sent.values()), None)
-        overdue = oldest is not None and now - oldest.since > self._after_s
+        overdue = now - next(iter(self._sent.values()), now) > self._after_s
         if self._spool is None:
             self._try_open()
         if self._spool is not None and (overdue or not self._spool.is_empty):
@@ -222,7 +222,7 @@ class Outlet:
         fresh = self._make_producer()
         # From here on its reports are not wanted.
         dropped.drop()
-        self._pending.extendleft(reversed(self._sent.values()))
+        self._pending.extendleft(reversed(self._sent))
         self._sent.clear()
         self._producer = fresh
         self._direct = False
@@ -237,7 +237,7 @@ class Outlet:
         n_before, draining = self._drain.n_delivered, self._probe.answered
         if draining:
             self._refill()
-            self._take_reports(self._producer.collect(timeout_s))
+            self._collect(timeout_s)
             if self._spool.is_empty and not self._drain.n_in_flight:
                 self._return_to_direct()
                 return
@@ -277,16 +277,15 @@ class Outlet:
             return
         self._report.working()
         self._n_taken_in += len(batch) if draining else 0
-        self._receiver.on_safe([waiting.token for waiting in batch if waiting.token is not None])
+        self._receiver.on_safe([record.token for record in batch if record.token is not None])
 
-    def _next_batch(self, n: int) -> tuple[list[Waiting], list[bytes]]:
-        batch: list[Waiting] = []
+    def _next_batch(self, n: int) -> tuple[list[Outgoing], list[bytes]]:
+        batch: list[Outgoing] = []
         entries: list[bytes] = []
         n_bytes = 0
         while len(batch) < n and n_bytes < FRAME_BYTES:
-            waiting = self._pending.popleft()
-            batch.append(waiting)
-            entries.append(encode_entry(waiting.record))
+            batch.append(self._pending.popleft())
+            entries.append(encode_entry(batch[-1]))
             n_bytes += len(entries[-1])
         return batch, entries
 

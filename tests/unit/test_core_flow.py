@@ -28,7 +28,7 @@ def test_a_topic_of_no_stream_has_none() -> None:
 @given(st.permutations(range(1, 9)))
 def test_acknowledgements_leave_in_order_of_arrival_each_once(order: list[int]) -> None:
     window = AckWindow()
-    tokens = {packet_id: window.open(packet_id) for packet_id in range(1, 9)}
+    tokens = dict(zip(range(1, 9), window.open(range(1, 9)), strict=True))
     acknowledged = [packet_id for settled in order for packet_id in window.settle([tokens[settled]])]
     assert acknowledged == list(range(1, 9))
     assert len(window) == 0
@@ -36,16 +36,16 @@ def test_acknowledgements_leave_in_order_of_arrival_each_once(order: list[int]) 
 
 def test_nothing_is_acknowledged_before_what_came_before_it() -> None:
     window = AckWindow()
-    first, second = window.open(1), window.open(2)
+    first, second = window.open([1, 2])
     assert window.settle([second]) == []
     assert window.settle([first]) == [1, 2]
 
 
 def test_an_acknowledgement_does_not_outlive_its_connection() -> None:
     window = AckWindow()
-    old = window.open(1)
+    [old] = window.open([1])
     window.clear()
-    new = window.open(1)
+    [new] = window.open([1])
     assert window.settle([old]) == []
     assert window.settle([new]) == [1]
 

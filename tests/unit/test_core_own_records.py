@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hl_platform.core.errors import PoisonRecordError
-from hl_platform.core.readings import Reading, ReadingDecoder, Source
+from hl_platform.core.readings import Moment, Reading, ReadingDecoder, Source
 from hl_platform.core.sections import ReadingSettings
 from hl_platform.core.streams import parse_stream
 from hl_platform.streams import load_streams
@@ -143,8 +143,7 @@ def made(stream: str, payload: bytes, mqtt_topic: str, *, closely: bool) -> tupl
     decoder, source = DECODERS[stream], Source(mqtt_topic, 1, retained=False, bridge="bridge")
     try:
         if closely:
-            moment, origin = decoder._moment_of(NOW), decoder._new_origin(source)
-            key, value = decoder._encode_any(payload, moment, origin, source)
+            key, value = decoder._encode_any(payload, Moment.of(NOW), decoder.origin_of(source))
         else:
             key, value = decoder.encode_record(payload, NOW, source)
     except PoisonRecordError as fault:

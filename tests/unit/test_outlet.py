@@ -1,18 +1,22 @@
 """The outlet under any weather: nothing acknowledged is lost, and first occurrences keep their order per device."""
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import astuple
 
-from hl_platform.adapters.kafka.producer import Delivered, Delivery, Report
+from hl_platform.adapters.kafka.producer import Arrived, Delivered, Delivery
 from hl_platform.adapters.mqtt.session import Token
 from hl_platform.adapters.spool import Spool
 from hl_platform.core.accounts import StageStats
-from hl_platform.pipeline.outgoing import Arrived, Outgoing, Waiting, encode_entry
+from hl_platform.core.coverage import Covered, Place
+from hl_platform.core.errors import HlError, InvariantError
+from hl_platform.pipeline.outgoing import Outgoing, encode_entry
 from hl_platform.pipeline.outlet import Outlet, plan_intake
 from hl_platform.pipeline.spool_report import FAILING, FILLING, SPOOLING, UNUSABLE, SpoolReport
 
@@ -73,7 +77,7 @@ class World:
 
     def hand_over(self, number: int, record: Outgoing) -> None:
         self.stats.count(record.stream, received=1)
-        self.outlet.submit([(record, self.token_of(number))])
+        self.outlet.submit([Outgoing(*astuple(record)[:-1], self.token_of(number))])
 
     def token_of(self, number: int) -> Token:
         """A message that comes again has another token."""
@@ -104,12 +108,11 @@ class World:
             if self.is_awaited(token):
                 self.settled.append(self.unsettled.pop(token % 1_000_000))
 
-    def on_delivered(self, arrived: Sequence[Arrived]) -> None:
-        for one in arrived:
-            self.stats.count(one.record.stream, forwarded=1)
+    def on_delivered(self, place: Place, covered: Covered) -> None:
+        self.stats.cover(place, covered)
 
-    def on_unheard(self, waiting: Waiting) -> None:
-        self.stats.count(waiting.record.stream, duplicates=1)
+    def on_unheard(self, record: Outgoing) -> None:
+        self.stats.count(record.stream, duplicates=1)
 
     def is_awaited(self, token: Token | None) -> bool:
         if token is None:
@@ -148,24 +151,31 @@ class FakeProducer:
     def __init__(self, world: World) -> None:
         self.world = world
         self.kept: deque[tuple[Outgoing, Delivered]] = deque()
-        self.reports: list[Report] = []
+        self.arrived: list[Arrived] = []
+        self.failure: HlError | None = None
         self.dropped = False
 
-    def queue(
-        self, topic: str, key: str, value: bytes, headers: Mapping[str, str] | None, number: int
-    ) -> bool:
-        def note(delivery: Delivery) -> None:
-            self.reports.append((number, *delivery))
+    def queue(self, records: Iterable[Outgoing]) -> int:
+        def note(record: Outgoing, delivery: Delivery) -> None:
+            self.arrived.append(
+                Arrived(record.kafka_topic, delivery.kafka_partition, delivery.offset + 1, [record])
+            )
 
-        return self.try_send(topic, key, value, note, headers)
+        n = 0
+        for record in records:
+            on_delivery = partial(note, record)
+            if not self.try_send(record.kafka_topic, record.key, record.value, on_delivery, record.headers):
+                break
+            n += 1
+        return n
 
-    def collect(self, timeout_s: float) -> list[Report]:
+    def collect(self, timeout_s: float) -> list[Arrived]:
         self.poll(timeout_s)
         return self.take_collected()
 
-    def take_collected(self) -> list[Report]:
-        reports, self.reports = self.reports, []
-        return reports
+    def take_collected(self) -> list[Arrived]:
+        arrived, self.arrived = self.arrived, []
+        return arrived
 
     def try_send(
         self, topic: str, key: str, value: bytes, on_delivery: Delivered, headers: Mapping[str, str] | None
@@ -220,6 +230,19 @@ def test_nothing_is_acknowledged_before_the_spool_takes_over(world: World) -> No
     assert world.settled == []
     world.work(5)
     assert len(world.settled) == 1
+
+
+def test_what_kafka_refuses_ends_the_bridge_unacknowledged_also_where_the_spool_would_take_over(
+    world: World,
+) -> None:
+    world.publish()
+    world.kafka_up = False
+    world.outlet._producer.failure = InvariantError("refused")
+    world.now += AFTER_S + 1
+    with pytest.raises(InvariantError, match="refused"):
+        world.outlet.work(0)
+    assert world.outlet.close(0) == 1
+    assert world.settled == []
 
 
 def test_spooled_readings_are_in_flight_until_kafka_has_them_also_after_a_restart(world: World) -> None:

@@ -3,6 +3,7 @@
 Source: MQTT 5.0 (OASIS), https://docs.oasis-open.org/mqtt/mqtt/v5.0/os/mqtt-v5.0-os.html; numbers are its sections.
 """
 
+import struct
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -22,11 +23,13 @@ from hl_platform.adapters.mqtt.properties import (
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK = 0x10, 0x20, 0x30, 0x40, 0x82, 0x90
 UNSUBSCRIBE, UNSUBACK, PINGRESP, DISCONNECT = 0xA2, 0xB0, 0xD0, 0xE0
 PING = b"\xc0\x00"
+PUBACK_HEAD = 0x40_02_00_00
 PROTOCOL_VERSION = 5
 USERNAME_FLAG, PASSWORD_FLAG = 0x80, 0x40
 SESSION_EXPIRY_INTERVAL, SERVER_KEEP_ALIVE, RECEIVE_MAXIMUM = 0x11, 0x13, 0x21
-# A broker has few topics beside those of devices; a publisher gone mad must not fill the memory.
-MAX_TOPICS_KEPT = 10_000
+# At some 190 bytes each: those of a fleet's devices, beside which a broker has few. A publisher gone mad must not fill
+# the memory.
+MAX_TOPICS_KEPT = 200_000
 MAX_KEPT_TOPIC_BYTES = 256
 
 
@@ -256,7 +259,8 @@ def encode_unsubscribe(packet_id: int, mqtt_filters: Iterable[str]) -> bytes:
 
 def encode_pubacks(packet_ids: Sequence[int]) -> bytes:
     """PUBACKs of success, one after the other."""
-    return b"".join([b"\x40\x02" + packet_id.to_bytes(2, "big") for packet_id in packet_ids])
+    # 3.4: of four bytes each: type, length, packet id.
+    return struct.pack(f">{len(packet_ids)}I", *[PUBACK_HEAD | packet_id for packet_id in packet_ids])
 
 
 def encode_disconnect(reason: int = 0, *, session_expiry_s: int | None = None) -> bytes:

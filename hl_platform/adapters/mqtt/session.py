@@ -241,20 +241,21 @@ class SocketSession:
             log.debug("mqtt_farewell_failed", error=str(exc))
 
     def _take(self, packets: Iterable[Packet]) -> Sequence[MqttMessage]:
-        messages = []
-        window_open = self._window.open
+        messages: list[MqttMessage] = []
         for packet in packets:
-            if type(packet) is not MqttMessage:
+            if type(packet) is MqttMessage:
+                messages.append(packet)
+            else:
                 self._react(packet)
-                continue
-            if packet.packet_id:
-                packet.token = window_open(packet.packet_id)
-            messages.append(packet)
         if self._wire is None:
             # Lost on the way. What the broker will send again is not taken now.
-            return [message for message in messages if message.token is None]
+            return [message for message in messages if not message.packet_id]
         if messages and not self._welcome:
             raise MalformedPacketError("a message before CONNACK")
+        acknowledged = [message for message in messages if message.packet_id]
+        tokens = self._window.open([message.packet_id for message in acknowledged])
+        for message, token in zip(acknowledged, tokens, strict=True):
+            message.token = token
         if len(self._window) > MAX_PACKET_IDS:
             # What it sends ahead fills our memory. Not the receive maximum: Mosquitto goes a little beyond it.
             self._lose(f"more than {MAX_PACKET_IDS} unacknowledged messages", say=TOO_MANY)

@@ -88,11 +88,12 @@ class Producer(KafkaProducer):
         gate.reach("queued")
         return taken
 
-    def queue(self, *arguments: Any, **named: Any) -> bool:  # noqa: ANN401
+    def queue(self, *arguments: Any, **named: Any) -> int:  # noqa: ANN401
         """See KafkaProducer."""
-        taken = super().queue(*arguments, **named)
-        gate.reach("queued")
-        return taken
+        n_taken = super().queue(*arguments, **named)
+        for _ in range(n_taken):
+            gate.reach("queued")
+        return n_taken
 
 
 class FileSpool(Spool):
