@@ -63,7 +63,7 @@ def run_hl(mqtt_port: int, kafka: str, client_id: str, topic: str) -> None:
 
     from hl_platform.adapters.kafka.topics import ensure_topics  # noqa: PLC0415
     from hl_platform.adapters.mqtt.session import SocketSession  # noqa: PLC0415
-    from hl_platform.adapters.runtime import begin_work  # noqa: PLC0415
+    from hl_platform.adapters.runtime import spare_what_is_loaded  # noqa: PLC0415
     from hl_platform.core.accounts import StageStats  # noqa: PLC0415
     from hl_platform.core.settings import load_settings  # noqa: PLC0415
     from hl_platform.pipeline.make_bridge import make_bridge, make_session  # noqa: PLC0415
@@ -85,7 +85,7 @@ def run_hl(mqtt_port: int, kafka: str, client_id: str, topic: str) -> None:
     ensure_topics(settings.kafka, streams)
     session = make_session(SocketSession, settings, service)
     bridge = make_bridge(settings, service, stats, session, ask_kafka=lambda: None, kafka_answers=True)
-    begin_work()
+    spare_what_is_loaded()
     progress = Progress()
     progress.tell()
     # Several bridges are to begin together, none while another still starts.

@@ -8,7 +8,7 @@ import threading
 from msgspec.structs import replace
 
 from hl_platform.adapters.log_output import configure_logging
-from hl_platform.adapters.runtime import begin_work
+from hl_platform.adapters.runtime import spare_what_is_loaded
 from hl_platform.core.settings import load_settings
 from hl_platform.pipeline.run_service import run_service
 from hl_platform.pipeline.services import Service
@@ -22,7 +22,7 @@ def main() -> None:
     configure_logging(settings.log)
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     stream = replace(load_streams()["energy"], kafka_topic=kafka_topic)
-    begin_work()
+    spare_what_is_loaded()
     run_service(settings, Service(name, "sink", (stream,), keeps_index=name.endswith("-1")), "", stop)
 
 

@@ -9,7 +9,7 @@ import structlog
 from hl_live.app import create_app
 from hl_live.server import serve
 from hl_platform.adapters.log_output import configure_logging
-from hl_platform.adapters.runtime import begin_work
+from hl_platform.adapters.runtime import spare_what_is_loaded
 from hl_platform.adapters.tracing import open_tracing
 from hl_platform.core.errors import ConfigError
 from hl_platform.core.settings import load_settings
@@ -31,7 +31,7 @@ def main() -> int:
         sys.stderr.write(f"{exc}\n")
         return EXIT_CONFIG
     log.info("live_starting", host=settings.live.host, port=settings.live.port)
-    begin_work()
+    spare_what_is_loaded()
     serve(app, settings.live, tracing)
     if tracing is not None:
         tracing.close()

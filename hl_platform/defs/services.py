@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from hl_platform.adapters.log_output import configure_logging
-from hl_platform.adapters.runtime import begin_work
+from hl_platform.adapters.runtime import spare_what_is_loaded
 from hl_platform.core.settings import Settings
 from hl_platform.core.streams import Stream
 from hl_platform.defs.interruptible import run_interruptibly
@@ -46,7 +46,7 @@ def build_job(service: Service, settings: Settings) -> dg.JobDefinition:
     def body(context: dg.OpExecutionContext) -> None:
         configure_logging(settings.log, service=service.name)
         note_process(context.instance, context.run_id)
-        begin_work()
+        spare_what_is_loaded()
         report = run_interruptibly(lambda stop: run_service(settings, service, context.run_id, stop))
         if ended_by_others(context.instance, context.run_id):
             # Ended through the lease while Dagster could not reach us: not a success.

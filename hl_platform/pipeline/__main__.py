@@ -6,7 +6,7 @@ import sys
 import threading
 
 from hl_platform.adapters.log_output import configure_logging
-from hl_platform.adapters.runtime import begin_work
+from hl_platform.adapters.runtime import spare_what_is_loaded
 from hl_platform.core.errors import ConfigError
 from hl_platform.core.settings import load_settings
 from hl_platform.pipeline.run_service import run_service
@@ -23,7 +23,7 @@ def main() -> None:
         settings = load_settings(os.environ)
         configure_logging(settings.log)
         service = find_service(settings, load_streams(settings.streams_dir), " ".join(sys.argv[1:]))
-        begin_work()
+        spare_what_is_loaded()
         run_service(settings, service, "", stop)
     except ConfigError as exc:
         sys.stderr.write(f"{exc}\n")

@@ -21,6 +21,7 @@ from hl_platform.adapters.postgres.dead_letter_store import CONSUMER_GROUP, Dead
 from hl_platform.adapters.postgres.lease_keeper import LeaseKeeper
 from hl_platform.adapters.postgres.leases import Holder, retire_service
 from hl_platform.adapters.postgres.sink_store import SinkStore
+from hl_platform.adapters.runtime import take_short_turns
 from hl_platform.adapters.tracing import Tracing, open_tracing
 from hl_platform.core.accounts import Account, StageStats
 from hl_platform.core.errors import FencedError, HlError, TransientError
@@ -151,6 +152,7 @@ class _Tenure:
 
     def make_sinks(self, finished: Callable[[], bool]) -> list[Worker]:
         """A sink for each of the service's streams, and the index if it keeps that, once Kafka answers."""
+        take_short_turns()
         settings, service, stats = self._settings, self._service, self.stats
         _await(partial(ensure_topics, settings.kafka, service.streams), finished, math.inf)
         producer = KafkaProducer(settings.kafka, f"hl-{service.name}")
