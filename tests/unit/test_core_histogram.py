@@ -5,7 +5,14 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hl_platform.core.histogram import N_BUCKETS, SMALLEST_MS, STEPS_PER_DOUBLING, DelayHistogram, upper_ms
+from hl_platform.core.histogram import (
+    N_BUCKETS,
+    SMALLEST_MS,
+    STEPS_PER_DOUBLING,
+    UPPER_BOUNDS,
+    DelayHistogram,
+    upper_ms,
+)
 
 ERROR = 2 ** (1 / STEPS_PER_DOUBLING)
 delays = st.lists(st.floats(min_value=0, max_value=1e9), min_size=1, max_size=50)
@@ -38,6 +45,13 @@ def test_merging_two_is_adding_all_to_one(one: list[float], two: list[float]) ->
 @given(delays)
 def test_the_maximum_is_exact_at_any_size(values: list[float]) -> None:
     assert histogram_of(values).percentile(1.0) == max(values)
+
+
+@given(st.lists(st.floats(min_value=-1e9, max_value=1e9) | st.sampled_from(UPPER_BOUNDS), max_size=50))
+def test_adding_a_batch_is_adding_one_by_one(values: list[float]) -> None:
+    batch = DelayHistogram()
+    batch.add_all(values)
+    assert batch == histogram_of(values)
 
 
 def test_adding_many_at_once_is_adding_one_by_one() -> None:
