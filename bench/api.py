@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlencode
 
 import httpx
@@ -153,7 +153,7 @@ async def measure(settings: Settings, n: int) -> Table:
 async def serving(settings: Settings, parts: PartCache) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the service, which keeps what it answers in these parts."""
     app = create_app(settings, parts=parts)
-    transport = httpx.ASGITransport(app)
+    transport = httpx.ASGITransport(cast(Any, app))
     async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         yield client
 

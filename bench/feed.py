@@ -23,7 +23,7 @@ from bench.asgi import HOST, START_TIMEOUT_S, memory_mb
 from bench.feed_clients import join
 from bench.report import compare, machine, write_json
 from bench.stack import console, percentiles
-from hl_platform.stack.net import free_port
+from hl_platform.stack.net import free_port, who_listens
 
 SERVERS = ("hl", "broadcast")
 SUBSCRIBE = {"type": "subscribe", "streams": ["energy"], "snapshot": False}
@@ -91,7 +91,7 @@ def serving(server: str) -> Iterator[tuple["subprocess.Popen[str]", int]]:
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         until = time.monotonic() + START_TIMEOUT_S
-        while not _listens(port):
+        while not who_listens(port):
             assert process.poll() is None, f"{server} ended"
             assert time.monotonic() < until, f"{server} did not start"
             time.sleep(0.05)
@@ -99,12 +99,6 @@ def serving(server: str) -> Iterator[tuple["subprocess.Popen[str]", int]]:
     finally:
         process.terminate()
         process.wait(10)
-
-
-def _listens(port: int) -> bool:
-    return any(
-        one.laddr.port == port and one.status == psutil.CONN_LISTEN for one in psutil.net_connections("tcp4")
-    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

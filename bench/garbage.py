@@ -100,13 +100,13 @@ class Bench:
             n = round(arguments.flood * arguments.seconds)
             flood = self._sender(beside, n, arguments.flood)
         sender = self._sender("good", round(arguments.rate * arguments.seconds), arguments.rate, "measured")
-        found = []
+        found: list[float] = []
         n_wanted = round(arguments.rate * arguments.seconds)
         until = time.monotonic() + PATIENCE_S
         while len(found) < n_wanted and time.monotonic() < until:
             for record in self._consumer.consume(1_000, timeout=0.1):
                 if record.key() == device.encode():
-                    sent_at = msgspec.json.decode(record.value(), type=Sent).timestamp
+                    sent_at = msgspec.json.decode(record.value() or b"", type=Sent).timestamp
                     found.append(datetime.now(UTC).timestamp() - sent_at.timestamp())
         for process in (sender, flood):
             if process is not None:

@@ -32,7 +32,7 @@ from hl_live.client import FIRST_WAIT_S
 from hl_platform.adapters.kafka.topics import ensure_topics
 from hl_platform.adapters.postgres.migrate import migrate
 from hl_platform.core.settings import load_settings
-from hl_platform.stack.net import free_port
+from hl_platform.stack.net import free_port, who_listens
 from hl_platform.streams import load_streams
 
 STREAM = "energy"
@@ -89,7 +89,7 @@ class Service:
             command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         until = time.monotonic() + START_TIMEOUT_S
-        while not self._listens():
+        while not who_listens(self.port):
             assert time.monotonic() < until, "the service did not start"
             time.sleep(0.05)
 
@@ -113,12 +113,6 @@ class Service:
             body |= {"device_id": "meter1", "received_at": now}
             self._producer.produce(self.streams[STREAM].kafka_topic, msgspec.json.encode(body), "meter1")
         assert self._producer.flush(START_TIMEOUT_S) == 0
-
-    def _listens(self) -> bool:
-        return any(
-            one.laddr.port == self.port and one.status == psutil.CONN_LISTEN
-            for one in psutil.net_connections("tcp4")
-        )
 
 
 @contextmanager
