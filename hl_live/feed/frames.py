@@ -1,7 +1,7 @@
 """From Kafka records to frames: one reading each, encoded once for each selection of fields."""
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import structlog
@@ -113,7 +113,8 @@ class Batch:
         return wire
 
 
-class Span(NamedTuple):
+@dataclass(slots=True)
+class Span:
     """What adjoining records of one Kafka partition hold.
 
     Args:
@@ -134,17 +135,15 @@ class Decoded(NamedTuple):
     """A batch of records.
 
     Args:
-        counts: by stream, how many records and how many of them were no readings.
-        problem: of the last one that was none.
+        problem: of the last record that is no reading.
     """
 
     spans: list[Span]
-    counts: dict[str, tuple[int, int]]
     problem: PoisonRecordError | None
 
 
 def decode(decoders: Decoders, records: Iterable[FeedRecord]) -> Decoded:
-    """The spans of a batch; what is not a reading is only counted.
+    """The spans of a batch; what is not a reading is in a span without a frame.
 
     Args:
         decoders: stream and decoder, by Kafka topic.
@@ -153,28 +152,25 @@ def decode(decoders: Decoders, records: Iterable[FeedRecord]) -> Decoded:
     Guarantee: a span never reaches over a hole in the offsets.
     """
     spans: list[Span] = []
-    open_spans: dict[tuple[str, int], int] = {}
-    counts: dict[str, tuple[int, int]] = {}
+    open_spans: dict[tuple[str, int], Span] = {}
     problem: PoisonRecordError | None = None
     for record in records:
         stream, decoder = decoders[record.kafka_topic]
-        received, dropped = counts.get(stream.name, (0, 0))
         place = (stream.name, record.kafka_partition)
-        index = open_spans.get(place)
-        if index is None or spans[index].next_offset != record.offset:
-            index = open_spans[place] = len(spans)
-            spans.append(Span(*place, record.offset, record.offset, []))
+        span = open_spans.get(place)
+        if span is None or span.next_offset != record.offset:
+            span = open_spans[place] = Span(*place, record.offset, record.offset, [])
+            spans.append(span)
+        span.next_offset = record.offset + 1
         try:
             reading = decoder.decode_record(record.value, record.key, record.kafka_time)
         except PoisonRecordError as exc:
             # The sink writes it to the dead letters; here it is only not shown.
-            problem, dropped = exc, dropped + 1
+            problem = exc
         else:
             position = Position(record.kafka_partition, record.offset)
-            spans[index].frames.append(Frame(stream, reading, position, len(record.value) + FRAME_BYTES))
-        spans[index] = spans[index]._replace(next_offset=record.offset + 1)
-        counts[stream.name] = (received + 1, dropped)
-    return Decoded(spans, counts, problem)
+            span.frames.append(Frame(stream, reading, position, len(record.value) + FRAME_BYTES))
+    return Decoded(spans, problem)
 
 
 def decode_records(decoders: Decoders, records: Iterable[FeedRecord], stats: StageStats) -> list[Span]:
@@ -185,16 +181,13 @@ def decode_records(decoders: Decoders, records: Iterable[FeedRecord], stats: Sta
         records: as read from Kafka.
         stats: gets received and dropped.
     """
-    decoded = decode(decoders, records)
-    newest: dict[str, datetime] = {}
-    for span in decoded.spans:
-        for frame in span.frames:
-            at = frame.reading.timestamp
-            newest[span.stream] = max(at, newest.get(span.stream, at))
-    for name, (received, dropped) in decoded.counts.items():
-        stats.count(name, received=received, dropped=dropped, last_reading_at=newest.get(name))
+    spans, problem = decode(decoders, records)
+    for name in {span.stream: None for span in spans}:
+        of_stream = [span for span in spans if span.stream == name]
+        received = sum(span.next_offset - span.first for span in of_stream)
+        times = [frame.reading.timestamp for span in of_stream for frame in span.frames]
+        dropped = received - len(times)
+        stats.count(name, received=received, dropped=dropped, last_reading_at=max(times, default=None))
         if dropped:
-            log.warning(
-                "feed_records_dropped", stream=name, n_records=dropped, last_error=str(decoded.problem)
-            )
-    return decoded.spans
+            log.warning("feed_records_dropped", stream=name, n_records=dropped, last_error=str(problem))
+    return spans
