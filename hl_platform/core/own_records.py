@@ -99,24 +99,24 @@ class PlainPayloads(_OnePass):
             self.aside = 1 + named.index(stream.device_id_field)
 
 
-class OwnRecords:
+class OwnRecords(_OnePass):
     """Reads the Kafka records of a stream that are just as our bridges write them."""
 
     def __init__(self, stream: Stream, hints: list[Any]) -> None:
         further = [("device_id", str), ("received_at", Moment), ("source", _Source)]
         # The first two are strings, and the source has its keys and two strings.
-        self._one_pass = _OnePass(stream, hints, further, 2 + len(_Source.__struct_fields__) + 2)
+        super().__init__(stream, hints, further, 2 + len(_Source.__struct_fields__) + 2)
         self._n_fields = len(stream.fields)
 
-    def read(self, value: bytes) -> OwnRecord | None:
+    def read_own(self, value: bytes) -> OwnRecord | None:
         """What a record says; None where the decoder must look."""
-        parts = self._one_pass.read(value)
+        parts = self.read(value)
         if parts is None:
             return None
         device_id, received_at, source = parts[-3:]
-        if self._one_pass.has_aside and parts[-4] is not UNSET and parts[-4] != device_id:
+        if self.has_aside and parts[-4] is not UNSET and parts[-4] != device_id:
             return None
         values = parts[1 : 1 + self._n_fields]
-        if self._one_pass.may_miss and UNSET in values:
+        if self.may_miss and UNSET in values:
             values = tuple(None if one is UNSET else one for one in values)
         return device_id, parts[0], values, received_at, source.bridge

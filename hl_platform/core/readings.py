@@ -230,7 +230,7 @@ class ReadingDecoder:
 
         Guarantee: never says anything else than `decode_attributed`.
         """
-        own = self._own.read(value)
+        own = self._own.read_own(value)
         if own is None:
             return None
         device_id, timestamp, values, received_at, bridge = own
