@@ -144,11 +144,11 @@ class Store(SinkStore):
 
         self._offsets.advance = advanced  # type: ignore[method-assign]
 
-    def write(self, *batch: Any) -> Any:  # noqa: ANN401
+    def write(self, *batch: Any, **further: Any) -> Any:  # noqa: ANN401
         """See SinkStore."""
         if next(part for part in batch if isinstance(part, Account)).dead_lettered:
             gate.reach("rejected")
-        written = super().write(*batch)
+        written = super().write(*batch, **further)
         gate.reach("committed")
         return written
 
