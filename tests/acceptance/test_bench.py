@@ -72,6 +72,7 @@ def test_scale_is_measured_with_its_proof(tmp_path: Path) -> None:
         ("bridges", 2),
         ("sink, devices", 10),
         ("sink, devices", 100),
+        ("sink, each the first of its device's hour", 100),
         ("sinks", 1),
         ("sinks", 2),
         ("sink, rows there before", 1000),
