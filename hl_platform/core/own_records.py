@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 from hl_platform.core.payloads import BACKSLASH
 from hl_platform.core.streams import Stream
 
-Moment = Annotated[datetime, Meta(tz=True)]
+AwareTime = Annotated[datetime, Meta(tz=True)]
 
 # device_id, which is not checked yet; timestamp; the stream's fields, in declared order, None where an optional one is
 # missing; received_at; the bridge that wrote it. A plain tuple: this is made for every reading there is.
@@ -54,7 +54,7 @@ class _OnePass:
         # In the order in which the bridge writes them, which msgspec reads fastest.
         shape = msgspec.defstruct(
             f"{stream.name}_one_pass",
-            [("timestamp", Moment), *fields, *further],
+            [("timestamp", AwareTime), *fields, *further],
             kw_only=True,
             forbid_unknown_fields=True,
             frozen=True,
@@ -103,7 +103,7 @@ class OwnRecords(_OnePass):
     """Reads the Kafka records of a stream that are just as our bridges write them."""
 
     def __init__(self, stream: Stream, hints: list[Any]) -> None:
-        further = [("device_id", str), ("received_at", Moment), ("source", _Source)]
+        further = [("device_id", str), ("received_at", AwareTime), ("source", _Source)]
         # The first two are strings, and the source has its keys and two strings.
         super().__init__(stream, hints, further, 2 + len(_Source.__struct_fields__) + 2)
         self._n_fields = len(stream.fields)

@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta
 
 from hl_platform.core.coverage import NO_BRIDGE
 from hl_platform.core.errors import PoisonRecordError
-from hl_platform.core.own_records import OwnRecords, PlainPayloads
+from hl_platform.core.own_records import AwareTime, OwnRecords, PlainPayloads
 from hl_platform.core.payloads import parse_object
 from hl_platform.core.probe import PROBE_DEVICE
 from hl_platform.core.sections import ReadingSettings
@@ -60,7 +60,7 @@ _encoder = msgspec.json.Encoder()
 
 class _Received(msgspec.Struct, frozen=True):
     # A class, because msgspec looks at one only once, and at any other type for every value.
-    received_at: Annotated[datetime, Meta(tz=True)]
+    received_at: AwareTime
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
@@ -171,10 +171,7 @@ class ReadingDecoder:
                 before = _before_received_at(device_id)
         if device_id is None:
             return self._encode_any(payload, moment, origin)
-        timestamp: datetime = plain[0]
-        # Nearly every one is; what is not is looked at closely.
-        if not self._floor <= timestamp <= moment.received_at < END_OF_TIME:
-            self._check_time(timestamp, moment.received_at)
+        self._check_time(plain[0], moment.received_at)
         # It was read to its end and has none of our keys, so they can be added without writing it anew.
         return device_id, b"".join((payload.rstrip()[:-1], before, moment.encoded, origin.after))
 
@@ -343,7 +340,7 @@ def device_of_topic(mqtt_topic: str) -> str | None:
 
 
 def _shape_of(stream: Stream) -> type[msgspec.Struct]:
-    fields: list[Any] = [("timestamp", Annotated[datetime, Meta(tz=True)])]
+    fields: list[Any] = [("timestamp", AwareTime)]
     # Required ones first, as msgspec wants; attribute access makes the order immaterial.
     for field in sorted(stream.fields, key=lambda field: not field.required):
         hint = _hint_of(field)

@@ -53,6 +53,11 @@ def test_messages_of_one_topic_keep_their_own_flags_and_tokens() -> None:
 
 
 def test_the_dead_letter_of_a_message_acknowledges_it() -> None:
-    good, bad = carried([MqttMessage(TOPIC, PAYLOAD, 1, False, 7), MqttMessage(TOPIC, b"{", 1, False, 8)])  # noqa: FBT003
+    good, bad = carried(
+        [
+            MqttMessage(TOPIC, payload, 1, retained=False, token=token)
+            for token, payload in [(7, PAYLOAD), (8, b"{")]
+        ]
+    )
     assert (good.dead, good.token) == (False, 7)
     assert (bad.dead, bad.token) == (True, 8)

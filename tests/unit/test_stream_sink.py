@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
 from hl_platform.adapters.kafka.consumer import Record
 from hl_platform.adapters.postgres.reading_rows import Written
 from hl_platform.adapters.postgres.rows import Rows
-from hl_platform.core.accounts import StageStats
+from hl_platform.core.accounts import Account, StageStats
+from hl_platform.core.coverage import Covered
 from hl_platform.core.errors import DatabaseAwayError, FencedError
 from hl_platform.core.positions import Claim, Reached
-from hl_platform.core.readings import ReadingDecoder, Source
+from hl_platform.core.readings import Reading, ReadingDecoder, Source
 from hl_platform.core.sections import ReadingSettings, SinkSettings
 from hl_platform.pipeline.sink import StreamSink
 from hl_platform.streams import load_streams
@@ -79,9 +79,12 @@ class Table:
         batch: Rows,
         claims: Mapping[int, Claim],
         reached: Mapping[int, Reached],
-        *_: Any,  # noqa: ANN401
-        **__: Any,  # noqa: ANN401
+        _account: Account,
+        _origins: Mapping[tuple[int, str], Covered],
+        *,
+        probes: Sequence[Reading],
     ) -> Written:
+        assert not probes
         failure = self.failures.pop(0) if self.failures else None
         if isinstance(failure, DatabaseAwayError):
             # It is back for the next one who asks.

@@ -23,7 +23,7 @@ class Rows(NamedTuple):
     """Readings and their rows.
 
     Args:
-        readings, rows: in the same order; rows are numbered.
+        readings, rows: in the same order; rows are numbered from 0.
         are_distinct: whether no two are of the same device and timestamp.
         days: the UTC days that they are of.
     """
@@ -34,11 +34,11 @@ class Rows(NamedTuple):
     days: set[date]
 
 
-def make_rows(readings: Sequence[Reading], start: int = 0) -> Rows:
-    """The rows of some readings, numbered from `start`."""
+def make_rows(readings: Sequence[Reading]) -> Rows:
+    """The rows of some readings."""
     rows: list[Row] = []
     received_at, received_us = EPOCH, 0
-    for n, reading in enumerate(readings, start):
+    for n, reading in enumerate(readings):
         # A bridge takes many readings at one moment.
         if reading.received_at != received_at:
             received_at = reading.received_at

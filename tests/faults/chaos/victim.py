@@ -15,12 +15,17 @@ from typing import Any
 import msgspec
 
 from hl_platform.adapters.kafka.consumer import GroupConsumer, Record
-from hl_platform.adapters.kafka.producer import KafkaProducer
+from hl_platform.adapters.kafka.producer import KafkaProducer, Queueable
 from hl_platform.adapters.mqtt.packets import MqttMessage
 from hl_platform.adapters.mqtt.session import SocketSession, Token
+from hl_platform.adapters.postgres.reading_rows import Written
+from hl_platform.adapters.postgres.rows import Rows
 from hl_platform.adapters.postgres.sink_store import SinkStore
 from hl_platform.adapters.spool import Spool
 from hl_platform.core.accounts import Account
+from hl_platform.core.coverage import Covered
+from hl_platform.core.positions import Claim, Reached
+from hl_platform.core.readings import Reading
 from hl_platform.core.settings import load_settings
 from hl_platform.pipeline import run_service
 from hl_platform.pipeline.services import Service
@@ -88,9 +93,9 @@ class Producer(KafkaProducer):
         gate.reach("queued")
         return taken
 
-    def queue(self, *arguments: Any, **named: Any) -> int:  # noqa: ANN401
+    def queue(self, records: Iterable[Queueable]) -> int:
         """See KafkaProducer."""
-        n_taken = super().queue(*arguments, **named)
+        n_taken = super().queue(records)
         for _ in range(n_taken):
             gate.reach("queued")
         return n_taken
@@ -144,11 +149,20 @@ class Store(SinkStore):
 
         self._offsets.advance = advanced  # type: ignore[method-assign]
 
-    def write(self, *batch: Any, **further: Any) -> Any:  # noqa: ANN401
+    def write(
+        self,
+        batch: Rows,
+        claims: Mapping[int, Claim],
+        reached: Mapping[int, Reached],
+        account: Account,
+        origins: Mapping[tuple[int, str], Covered],
+        *,
+        probes: Sequence[Reading] = (),
+    ) -> Written:
         """See SinkStore."""
-        if next(part for part in batch if isinstance(part, Account)).dead_lettered:
+        if account.dead_lettered:
             gate.reach("rejected")
-        written = super().write(*batch, **further)
+        written = super().write(batch, claims, reached, account, origins, probes=probes)
         gate.reach("committed")
         return written
 
