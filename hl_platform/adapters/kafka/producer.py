@@ -107,23 +107,18 @@ class KafkaProducer:
         Raises:
             PoisonRecordError: the record is too large for Kafka.
         """
-        while not self.try_send(kafka_topic, key, value, on_delivery, headers):
-            self._producer.poll(0.1)
-
-    def try_send(
-        self,
-        kafka_topic: str,
-        key: str | bytes | None,
-        value: bytes,
-        on_delivery: Delivered,
-        headers: Mapping[str, str | bytes] | None = None,
-    ) -> bool:
-        """Queues a record; False when there is no room for it.
-
-        Raises:
-            PoisonRecordError: the record is too large for Kafka.
-        """
-        return self._produce(kafka_topic, key, value, headers, _reporter(on_delivery))
+        report = _reporter(on_delivery)
+        while True:
+            try:
+                self._producer.produce(
+                    kafka_topic, value, key, on_delivery=report, headers=dict(headers) if headers else None
+                )
+            except BufferError:
+                self._producer.poll(0.1)
+            except KafkaException as exc:
+                raise _refusal(exc) from exc
+            else:
+                return
 
     def queue(self, records: Iterable[Queueable]) -> int:
         """Queues records in order, as far as there is room; returns how many. `collect` returns what became of them.
@@ -178,25 +173,6 @@ class KafkaProducer:
                 last.next_offset = next_offset
                 return
         self._arrived.append(Arrived(record.kafka_topic, kafka_partition, next_offset, [record]))
-
-    def _produce(
-        self,
-        kafka_topic: str,
-        key: str | bytes | None,
-        value: bytes,
-        headers: Mapping[str, str | bytes] | None,
-        report: Callable[[KafkaError | None, Message], None],
-    ) -> bool:
-        try:
-            if headers:
-                self._producer.produce(kafka_topic, value, key, headers=dict(headers), on_delivery=report)
-            else:
-                self._producer.produce(kafka_topic, value, key, on_delivery=report)
-        except BufferError:
-            return False
-        except KafkaException as exc:
-            raise _refusal(exc) from exc
-        return True
 
     def poll(self, timeout_s: float) -> int:
         """Serves delivery reports for at most this long; returns how many."""

@@ -87,11 +87,10 @@ class Session(SocketSession):
 class Producer(KafkaProducer):
     """Passes `queued`."""
 
-    def try_send(self, *arguments: Any, **named: Any) -> bool:  # noqa: ANN401 - whatever the original takes
+    def send(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - whatever the original takes
         """See KafkaProducer."""
-        taken = super().try_send(*arguments, **named)
+        super().send(*arguments, **named)
         gate.reach("queued")
-        return taken
 
     def queue(self, records: Iterable[Queueable]) -> int:
         """See KafkaProducer."""
