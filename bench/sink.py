@@ -39,10 +39,10 @@ def main(arguments: argparse.Namespace) -> int:
         bench = SinkBench(kafka, arguments.readings, arguments.devices, arguments.batch_rows)
         out.print(f"Putting {arguments.readings:,} readings of {arguments.devices:,} devices on Kafka …")
         bench.fill()
-        chosen = {name: run for name, run in bench.contenders().items() if name in arguments.only}
+        chosen = {name: run for name, run in CONTENDERS.items() if name in arguments.only}
         for number in range(arguments.repeat):
             for name, run in chosen.items():
-                found[name].append(run())
+                found[name].append(run(bench))
                 out.print(f"round {number + 1}, {name}: {found[name][-1].rows_per_s:,.0f} rows/s")
     wrong = [f"{name}: {run.wrong}" for name, runs in found.items() for run in runs if run.wrong]
     table = Table(title=f"Kafka to rows: {arguments.readings:,} readings of {arguments.devices:,} devices")

@@ -63,14 +63,6 @@ BRIDGE_INSERT = (
     BRIDGE_COPY.replace("timestamp}", "timestamp}::timestamptz").replace("_at}", "_at}::timestamptz")
     + " on conflict (device_id, timestamp) do nothing"
 )
-CONTENDERS = (
-    "hl",
-    "hl without marks",
-    "plain COPY",
-    "mq-bridge ON CONFLICT",
-    "mq-bridge bulk COPY",
-    "single INSERTs",
-)
 Row = tuple[str, datetime, float, float, float, float, datetime]
 
 
@@ -114,18 +106,6 @@ class SinkBench:
         self._n, self._n_devices = n_readings, n_devices
         self._rows: list[Row] = []
         self._records: list[tuple[str, bytes]] = []
-
-    def contenders(self) -> dict[str, Callable[[], Run]]:
-        """By name, in the order of a round."""
-        runs: Sequence[Callable[[], Run]] = (
-            lambda: self._run_hl(marks=True),
-            lambda: self._run_hl(marks=False),
-            self._run_copy,
-            lambda: self._run_bridge(bulk=False),
-            lambda: self._run_bridge(bulk=True),
-            self._run_inserts,
-        )
-        return dict(zip(CONTENDERS, runs, strict=True))
 
     def fill(self) -> None:
         """Puts the readings on Kafka as a bridge does: the newest seconds, all devices in step."""
@@ -176,7 +156,8 @@ class SinkBench:
                     conn.execute("select hl.ensure_partition('energy_readings', %s)", (day,))
                 yield url, conn
 
-    def _run_hl(self, *, marks: bool) -> Run:
+    def run_hl(self, *, marks: bool) -> Run:
+        """Our sink, which also marks what aggregates have to do, or finds no model to mark."""
         with self._database(marks=marks) as (url, conn):
             environment = os.environ | {
                 "HL_KAFKA__BOOTSTRAP_SERVERS": self._kafka,
@@ -200,7 +181,8 @@ class SinkBench:
             return run._replace(wrong=f"{self._n} readings: {row} rows, account {account}")
         return run
 
-    def _run_bridge(self, *, bulk: bool) -> Run:
+    def run_bridge(self, *, bulk: bool) -> Run:
+        """mq-bridge, with COPY or with INSERTs that leave out what is there."""
         with self._database(marks=False) as (url, conn):
             target = {
                 "url": url,
@@ -213,7 +195,8 @@ class SinkBench:
             with mq_bridge.running(route) as process:
                 return self._watch(conn, N_INSERTED, [process])
 
-    def _run_copy(self) -> Run:
+    def run_copy(self) -> Run:
+        """The limit: the same rows, made beforehand, into the same table with its indexes."""
         with self._database(marks=False) as (_, conn), conn.cursor() as cursor:
             texts = [
                 "".join("\t".join(map(str, row)) + "\n" for row in self._rows[first : first + COPY_ROWS])
@@ -225,7 +208,8 @@ class SinkBench:
                     copy.write(text)
             return _between(before, self._moment(self._n, [psutil.Process()]))
 
-    def _run_inserts(self) -> Run:
+    def run_inserts(self) -> Run:
+        """What most people write: a statement and a transaction for each row."""
         with self._database(marks=False) as (_, conn):
             n_rows = max(1, int(self._n * INSERT_SHARE))
             before = self._moment(0, [psutil.Process()])
@@ -286,3 +270,14 @@ def _between(begin: Moment, end: Moment) -> Run:
         (end.client_s - begin.client_s) / n_rows * 1e6,
         (end.server_s - begin.server_s) / n_rows * 1e6,
     )
+
+
+# In the order of a round.
+CONTENDERS: dict[str, Callable[[SinkBench], Run]] = {
+    "hl": lambda bench: bench.run_hl(marks=True),
+    "hl without marks": lambda bench: bench.run_hl(marks=False),
+    "plain COPY": SinkBench.run_copy,
+    "mq-bridge ON CONFLICT": lambda bench: bench.run_bridge(bulk=False),
+    "mq-bridge bulk COPY": lambda bench: bench.run_bridge(bulk=True),
+    "single INSERTs": SinkBench.run_inserts,
+}
