@@ -13,6 +13,8 @@ from msgspec import UNSET, Meta, UnsetType
 from hl_platform.core.payloads import BACKSLASH
 from hl_platform.core.streams import Stream
 
+# What the device's own key is called here; no field has capitals.
+ASIDE = "Aside"
 AwareTime = Annotated[datetime, Meta(tz=True)]
 
 # device_id, which is not checked yet; timestamp; the stream's fields, in declared order, None where an optional one is
@@ -42,19 +44,23 @@ class _OnePass:
     ) -> None:
         aside = stream.device_id_field
         names = [field.name for field in stream.fields]
-        self.has_aside = aside is not None and aside not in names
+        # A device_id that the device says itself is among what is ours in a record, and cannot be added to the payload.
+        own = None if aside is None or aside in (*names, "device_id") else aside
+        self.has_aside = own is not None
         fields: list[Any] = [
             (field.name, hint) if field.required else (field.name, hint | None | UnsetType, UNSET)
             for field, hint in zip(stream.fields, hints, strict=True)
         ]
-        if self.has_aside:
-            fields.append((aside, str | UnsetType, UNSET))
+        if own is not None:
+            fields.append((ASIDE, str | UnsetType, UNSET))
         # Looking for what is missing costs as much as decoding; a stream whose fields are all required need not.
         self.may_miss = self.has_aside or not all(field.required for field in stream.fields)
         # In the order in which the bridge writes them, which msgspec reads fastest.
         shape = msgspec.defstruct(
             f"{stream.name}_one_pass",
             [("timestamp", AwareTime), *fields, *further],
+            # Any key may be the device's, also one that Python could not name.
+            rename=None if own is None else {ASIDE: own},
             kw_only=True,
             forbid_unknown_fields=True,
             frozen=True,

@@ -41,6 +41,8 @@ INTEGER_RANGES: Mapping[FieldType, tuple[int, int]] = {
 }
 # A counter's own noise is far below this, and a meter that was reset far beyond it.
 DEFAULT_JITTER_SHARE = 0.01
+# Keys of a record that are never the device's name.
+NEVER_A_DEVICE = ("timestamp", "received_at", "source")
 # Columns and keys of every reading, whatever its stream.
 RESERVED = ("device_id", "timestamp", "extra", "received_at", "ingested_at", "corrections", "source")
 
@@ -163,6 +165,7 @@ def parse_stream(text: str, file: str) -> Stream:
         stream = msgspec.convert(raw, Stream)
     except msgspec.ValidationError as exc:
         raise ConfigError(_explain(file, str(exc), list(fields))) from exc
+    _check_device_key(file, stream.device_id_field)
     for field in stream.fields:
         _check_field(file, field)
     return stream
@@ -207,6 +210,23 @@ def _field_of(file: str, name: str, body: Any) -> dict[str, Any]:  # noqa: ANN40
         msg = f"{file}: key `fields.{name}`: write a table [fields.{name}] with `type` and `kind`."
         raise ConfigError(msg)
     return {**body, "name": name}
+
+
+def _check_device_key(file: str, key: str | None) -> None:
+    if key is None:
+        return
+    if key in NEVER_A_DEVICE:
+        msg = (
+            f"{file}: key `device_id_field` = {key!r} is not allowed: a record says something else there; the others "
+            f"that are not are {', '.join(name for name in NEVER_A_DEVICE if name != key)}."
+        )
+        raise ConfigError(msg)
+    if not re.fullmatch(r'[^"\\\x00-\x1f]{1,128}', key):
+        msg = (
+            f"{file}: key `device_id_field` = {key!r} is not allowed; write 1 to 128 characters without quotes, "
+            "backslashes and control characters."
+        )
+        raise ConfigError(msg)
 
 
 def _check_field(file: str, field: Field) -> None:

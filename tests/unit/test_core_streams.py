@@ -179,6 +179,9 @@ def test_a_field_of_integers_has_the_limits_of_its_column() -> None:
         (SOLAR.replace("power_kw", "Power"), "fields.Power", "lower case"),
         (SOLAR.replace("power_kw", "timestamp"), "fields.timestamp", "reserved"),
         (SOLAR.replace("power_kw", "received_at"), "fields.received_at", "reserved"),
+        ('device_id_field = "timestamp"\n' + SOLAR, "device_id_field", "received_at, source"),
+        ('device_id_field = ""\n' + SOLAR, "device_id_field", "1 to 128 characters"),
+        ("device_id_field = 'a\"b'\n" + SOLAR, "device_id_field", "without quotes"),
     ],
 )
 def test_a_mistake_names_the_file_the_key_and_what_is_allowed(text: str, key: str, says: str) -> None:
