@@ -4,6 +4,8 @@ A count that says what it covers can be taken up again after a crash, by reading
 compared with the count of the next stage, although both are never at the same offset while readings flow.
 """
 
+import functools
+import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -17,6 +19,8 @@ DROPPED, REPEATED = "dropped", "repeated"
 BRIDGE_HEADER = "hl.bridge"
 # Whose a record is that no bridge of ours wrote: a replay, or another program's.
 NO_BRIDGE = ""
+# Any program may have written a record: only what could be a service's name is kept, and kept for ever.
+BRIDGE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # As `next_offset` of more records: they are before the offset that is covered already.
 SAME_OFFSET = -1
 
@@ -64,6 +68,13 @@ class _Enveloped(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Enveloped)
 
 
+# For every reading there is.
+@functools.lru_cache(maxsize=1_000)
+def bridge_named(name: str) -> str:
+    """The bridge of this name; NO_BRIDGE if no bridge of ours could have it."""
+    return name if BRIDGE_NAME.fullmatch(name) else NO_BRIDGE
+
+
 def bridge_of_reading(value: bytes, *, is_replay: bool) -> str:
     """The bridge that wrote a record of a stream's topic; NO_BRIDGE if none did.
 
@@ -74,7 +85,7 @@ def bridge_of_reading(value: bytes, *, is_replay: bool) -> str:
     if is_replay:
         return NO_BRIDGE
     try:
-        return _decoder.decode(value).source.bridge
+        return bridge_named(_decoder.decode(value).source.bridge)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return NO_BRIDGE
 
@@ -90,7 +101,7 @@ def bridge_of_record(kind: str, value: bytes, headers: Iterable[tuple[str, bytes
     named = dict(headers)
     if kind == FORWARDED:
         return bridge_of_reading(value, is_replay=REPLAY_OF in named)
-    return (named.get(BRIDGE_HEADER) or b"").decode(errors="replace")
+    return bridge_named((named.get(BRIDGE_HEADER) or b"").decode(errors="replace"))
 
 
 def find_late(

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta
 
-from hl_platform.core.coverage import NO_BRIDGE
+from hl_platform.core.coverage import NO_BRIDGE, bridge_named
 from hl_platform.core.errors import PoisonRecordError
 from hl_platform.core.own_records import AwareTime, OwnRecords, PlainPayloads
 from hl_platform.core.payloads import parse_object
@@ -233,7 +233,7 @@ class ReadingDecoder:
         device_id, timestamp, values, received_at, bridge = own
         _check_device_id(device_id)
         self._check_time(timestamp, received_at)
-        return Reading(device_id, timestamp, values, None, received_at), bridge
+        return Reading(device_id, timestamp, values, None, received_at), bridge_named(bridge)
 
     def decode_attributed(self, value: bytes, key: str | None, kafka_time: datetime) -> tuple[Reading, str]:
         """Validates a Kafka record as `decode_record` does, looking at everything.
@@ -378,7 +378,7 @@ def _check_device_id(value: object) -> str:
 def _bridge_of(source: object) -> str:
     # Any program may have written the record.
     bridge = source.get("bridge") if isinstance(source, dict) else None
-    return bridge if isinstance(bridge, str) else NO_BRIDGE
+    return bridge_named(bridge) if isinstance(bridge, str) else NO_BRIDGE
 
 
 def _received_at(raw: dict[str, Any], kafka_time: datetime) -> datetime:

@@ -163,7 +163,11 @@ class SinkSettings(Section, frozen=True):
         PositiveInt,
         Meta(description="Sinks of each stream, which share its Kafka partitions; more than those are idle."),
     ] = 1
-    max_batch_rows: Annotated[PositiveInt, Meta(description="Largest batch, in readings.")] = 10_000
+    max_batch_rows: Annotated[
+        # librdkafka hands over no more at once.
+        int,
+        Meta(ge=1, le=1_000_000, description="Largest batch, in readings."),
+    ] = 10_000
     max_batch_age_ms: Annotated[
         int, Meta(ge=0, le=100, description="How long a reading may wait for company, in ms.")
     ] = 20

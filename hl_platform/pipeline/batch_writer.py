@@ -21,6 +21,7 @@ from hl_platform.adapters.postgres.sink_store import SinkStore
 from hl_platform.core.accounts import StageStats
 from hl_platform.core.errors import InvariantError, PoisonRecordError, TransientError
 from hl_platform.core.positions import Claim
+from hl_platform.core.readings import DEVICE_ID
 from hl_platform.core.streams import Stream
 from hl_platform.pipeline.batch import Failure, Item, Position
 from hl_platform.pipeline.dead_letters import make_dead_letter
@@ -29,6 +30,7 @@ from hl_platform.pipeline.draft import Draft, make_draft
 log = structlog.get_logger()
 
 MAX_TRIES = 3
+MAX_KEPT_KEY_CHARS = 4_000
 # Mean pause before the second and the third try, in seconds.
 PAUSES_S = (0.05, 0.15)
 
@@ -84,6 +86,13 @@ class BatchWriter:
             InvariantError: the database rejects the batch for no record's fault; nothing was discarded.
             TransientError: an outage; call again with what is not written yet.
         """
+        if self._sent:
+            # Of a batch whose commit was answered too late, nothing is to come any more.
+            self._sent = {
+                (partition, offset): failure
+                for (partition, offset), failure in self._sent.items()
+                if partition in claims and offset >= claims[partition].next_offset
+            }
         if self._sent:
             draft = make_draft(
                 [
@@ -180,6 +189,8 @@ class BatchWriter:
 
     def _send_dead_letter(self, item: Item, on_delivery: Callable[[Delivery], None]) -> None:
         record, failure = item.record, _failure_of(item)
+        # Any program may have written the record; with a longer key the letter might not fit into Kafka.
+        key = record.key if record.key is None or len(record.key) <= MAX_KEPT_KEY_CHARS else None
         letter = make_dead_letter(
             self._stream,
             "sink",
@@ -188,16 +199,14 @@ class BatchWriter:
             failure.last_at,
             attempts=failure.attempts,
             first_failed_at=failure.first_at,
-            device_id=record.key,
+            device_id=key if key is not None and DEVICE_ID.fullmatch(key) else None,
             kafka_topic=self._stream.kafka_topic,
             kafka_partition=record.kafka_partition,
             offset=record.offset,
             kafka_time=record.kafka_time,
             replay_of=record.replay_of,
         )
-        self._producer.send(
-            self._stream.dead_letter_topic, record.key, letter.value, on_delivery, letter.headers
-        )
+        self._producer.send(self._stream.dead_letter_topic, key, letter.value, on_delivery, letter.headers)
 
 
 def _failure_of(item: Item) -> Failure:

@@ -82,8 +82,8 @@ def make_draft(items: Sequence[Item]) -> Draft:
     if not rows.are_distinct:
         read = last_of_each(read, account)
         rows = make_rows([reading for _, reading in read])
-    # No bridge received what is imported, and its received_at is of the past; a probe is no device's.
-    received = [reading.received_at for item, reading in read if not item.record.is_import]
+    # What is imported or replayed says nothing of when readings came last; a probe is no device's.
+    received = [reading.received_at for item, reading in read if item.record.is_of_device]
     account.last_reading_at = max(received, default=None)
     newest = {item.record.kafka_partition: item.record for item in items}
     reached = {

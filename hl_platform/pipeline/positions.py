@@ -9,7 +9,7 @@ import structlog
 from hl_platform.adapters.kafka.consumer import GroupConsumer, Record
 from hl_platform.adapters.postgres.sink_store import SinkStore
 from hl_platform.core.accounts import StageStats
-from hl_platform.core.errors import TransientError
+from hl_platform.core.errors import FencedError, TransientError
 from hl_platform.core.positions import Claim, PartitionLog, Reached, plan_start
 from hl_platform.core.streams import Stream
 from hl_platform.pipeline.batch import Item
@@ -150,7 +150,11 @@ class Positions:
         self._stats.alert(self._stream.name, start.code, start.message)
         reached = Reached(start.next_offset)
         here = claim._replace(topic_id=found.topic_id)
-        self._store.move(partition, here, reached, dropped=start.n_dropped, repeated=start.n_repeated)
+        try:
+            self._store.move(partition, here, reached, dropped=start.n_dropped, repeated=start.n_repeated)
+        except FencedError as exc:
+            # Another sink claimed it in between, or has our lease: claiming anew tells which.
+            raise TransientError(f"Kafka partition {partition} was claimed by another sink: {exc}") from exc
         return here.moved_to(reached)
 
     def _check(self) -> None:

@@ -132,6 +132,8 @@ class StreamSink:
             self._finish()
             self._writer.forget_sent()
             self._persist(self._positions.settle)
+            # Not that of a partition that went to another.
+            self._consumer.show_position(self._positions.next_offsets())
 
     def _begin(self, draft: Draft) -> None:
         """Starts to write a batch; `_finish` comes next."""

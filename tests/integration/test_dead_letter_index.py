@@ -1,5 +1,7 @@
 """The index of the dead letters: one entry for each rejected record, whatever happens in between."""
 
+import random
+import string
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -127,10 +129,14 @@ def test_reading_the_topic_again_changes_nothing(home: Home):
 def test_a_record_that_is_no_dead_letter_is_an_entry_and_stops_nobody(home: Home):
     strange = DeadLetterRecord(b"\x00\xff?", {"hl.stage": "sink", "x": b"\x00"})
     forged = letter(home, 9)._replace(headers={**letter(home, 9).headers, "hl.offset": str(2**70)})
-    send(home, strange, forged, letter(home, 7))
+    # Longer than a page of the index by device takes, and it cannot be compressed.
+    device = "".join(random.Random(1).choices(string.ascii_letters, k=8_000))
+    long = letter(home, 10)._replace(headers={**letter(home, 10).headers, "hl.device_id": device})
+    send(home, strange, forged, long, letter(home, 7))
     with home.running("sink"):
-        eventually(lambda: entries(home), lambda rows: len(rows) == 3)
+        eventually(lambda: entries(home), lambda rows: len(rows) == 4)
     assert entries(home, "stage, stream") == [
+        ("unknown", home.energy.name),
         ("unknown", home.energy.name),
         ("unknown", home.energy.name),
         ("sink", home.energy.name),

@@ -1,5 +1,7 @@
 """What the database rejects: found in few statements, tried three times, and then a dead letter."""
 
+import random
+import string
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -36,6 +38,12 @@ def refuse(home: Home, condition: str, raising: str) -> None:
         f"create trigger refuse before insert or update on {{energy}} for each row when ({condition}) "
         "execute function refuse()",
     )
+
+
+def random_text(n_chars: int) -> str:
+    """Text that PostgreSQL cannot compress; the same in every run."""
+    rng = random.Random(n_chars)
+    return "".join(rng.choices(string.ascii_letters + string.digits, k=n_chars))
 
 
 def a_reading(n: int, power_kw: float = 1.0, extra: str | None = None) -> Reading:
@@ -189,6 +197,43 @@ def test_a_batch_that_is_rejected_for_no_row_of_it_stops_the_sink_and_discards_n
     with pytest.raises(InvariantError, match="no record of it"), home.running("sink"):
         eventually(lambda: home.query("select released_at from hl.leases where released_at is not null"))
     assert home.records(home.energy.dead_letter_topic) == []
+
+
+def test_a_record_of_any_program_stops_nobody(home: Home):
+    _, value = record("meter1", NOON)
+    nameless = {**msgspec.json.decode(value), "source": {"bridge": "a\0b"}}
+    long_named = {**msgspec.json.decode(value), "source": {"bridge": random_text(4_000)}}
+    home.produce(
+        ("meter1", msgspec.json.encode(nameless)),
+        ("meter1", msgspec.json.encode(long_named)),
+        # A dead letter has the key as its own, and in a header.
+        (random_text(600_000), b"{nonsense"),
+        (random_text(90_000), b"?" * 890_000),
+        (random_text(3_000), b"{nonsense"),
+        record("meter1", NOON + timedelta(seconds=1)),
+    )
+    with home.running("sink"):
+        eventually(home.n_rows, lambda n: n == 2)
+        eventually(lambda: home.query("select count(*) from hl.dead_letters"), lambda rows: rows == [(4,)])
+    letters = home.records(home.energy.dead_letter_topic)
+    assert sorted(len(letter.key() or b"") for letter in letters) == [0, 0, 6, 3_000]
+    assert max(len(letter.value()) for letter in letters) == 890_000
+    assert home.account("sink")["received"] == 6
+    assert home.query("select distinct bridge from hl.coverage where stage = 'sink'") == [("",)]
+
+
+def test_a_value_that_does_not_fit_into_an_index_is_a_dead_letter(home: Home):
+    alter(home, "create index on {energy} ((extra::text))")
+    _, value = record("meter1", NOON)
+    home.produce(
+        ("meter1", msgspec.json.encode({**msgspec.json.decode(value), "note": random_text(8_000)})),
+        record("meter1", NOON + timedelta(seconds=1)),
+    )
+    with home.running("sink"):
+        eventually(home.n_rows)
+        eventually(lambda: home.account("sink")["dead_lettered"])
+    [dead] = home.records(home.energy.dead_letter_topic)
+    assert dict(dead.headers())["hl.reason"] == b"sqlstate_54000"
 
 
 def test_a_replay_that_is_rejected_again_says_what_it_replays(home: Home):

@@ -158,6 +158,14 @@ def test_a_record_whose_dead_letter_is_sent_is_no_row_even_if_the_table_accepts_
     assert house.store.account.dead_lettered == 1
 
 
+def test_a_dead_letter_whose_commit_was_answered_too_late_is_not_remembered():
+    house = House(goes_away=breaks([False, True]))
+    house.write([item(0, power_kw=None)])
+    assert house.store.account.dead_lettered == 1
+    house.write([item(1)])
+    assert not house.writer._sent
+
+
 class Accepting(list[float]):
     """A list of pauses that makes the table accept everything once so many were made."""
 

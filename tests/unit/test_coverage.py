@@ -35,6 +35,21 @@ OTHER = PLACE._replace(kafka_partition=1)
 DEAD = Place("energy", DEAD_LETTERED, "homelab.energy.dlq", 0)
 
 
+@pytest.mark.parametrize("name", ["a\0b", "", "b" * 65, "my bridge", "ü"])
+def test_what_no_bridge_of_ours_is_called_is_none_whoever_asks(name: str):
+    value = msgspec.json.encode(
+        {
+            **VALID,
+            "received_at": NOON,
+            "source": {"mqtt_topic": "t", "qos": 1, "retained": False, "bridge": name},
+        }
+    )
+    assert bridge_of_reading(value, is_replay=False) == NO_BRIDGE
+    assert bridge_of_record(DEAD_LETTERED, b"", [("hl.bridge", name.encode())]) == NO_BRIDGE
+    item = decode_item(DECODER, Record(0, 0, "m", value, NOON_MS), NOON)
+    assert item.bridge == NO_BRIDGE
+
+
 def test_a_record_belongs_to_the_bridge_that_its_source_names():
     value = msgspec.json.encode(
         {"power_kw": 1.0, "source": {"mqtt_topic": "t", "qos": 1, "bridge": "bridge-2"}}

@@ -56,6 +56,15 @@ def test_of_two_readings_of_one_moment_one_is_stored_and_the_other_counted() -> 
     assert draft.reached == {0: Reached(3)}
 
 
+def test_only_what_devices_sent_tells_when_readings_came_last() -> None:
+    of_others = [
+        item(1, device="m3", late_ms=70, replay_of="a/0/1"),
+        item(2, device="m4", late_ms=80, is_import=True),
+    ]
+    assert make_draft([item(0), *of_others]).account().last_reading_at == NOON + timedelta(milliseconds=40)
+    assert make_draft(of_others).account().last_reading_at is None
+
+
 def test_each_try_begins_with_the_same_counts() -> None:
     draft = make_draft([item(0)])
     draft.account().forwarded += 1

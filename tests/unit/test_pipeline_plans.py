@@ -2,6 +2,7 @@ import random
 
 import pytest
 
+from hl_platform.adapters.kafka.producer import MAX_RECORD_BYTES
 from hl_platform.adapters.kafka.topics import plan_topics
 from hl_platform.adapters.postgres.connection import connection_string
 from hl_platform.adapters.postgres.migrate import load_migrations
@@ -68,6 +69,9 @@ def test_topics_are_replicated_as_far_as_the_cluster_allows(n_brokers: int, repl
     assert readings.config["min.insync.replicas"] == in_sync
     assert readings.config["retention.ms"] == str(7 * 86_400_000)
     assert readings.config["message.timestamp.type"] == "LogAppendTime"
+    # Above what a producer of ours sends at once, whatever the cluster's own limit is.
+    for topic in (readings, dead_letters):
+        assert int(topic.config["max.message.bytes"]) > MAX_RECORD_BYTES
 
 
 def test_an_account_balances_by_definition_and_shows_what_is_in_flight():

@@ -1,8 +1,11 @@
 from collections.abc import Iterable
 from uuid import UUID
 
+import pytest
+
 from hl_platform.adapters.kafka.consumer import Record
 from hl_platform.core.accounts import StageStats
+from hl_platform.core.errors import FencedError, TransientError
 from hl_platform.core.positions import Claim, Reached
 from hl_platform.pipeline.batch import Item
 from hl_platform.pipeline.positions import Positions
@@ -83,6 +86,22 @@ def test_after_another_record_before_the_position_nothing_is_written_and_all_is_
     positions.settle()
     assert consumer.started_at == {0: 0}
     assert ("energy", "log_truncated") in stats.alerts
+
+
+def test_a_partition_that_another_sink_claims_in_between_is_claimed_anew():
+    consumer, store = OnePartition(80, 100), OneRow(Claim(50, 1, 3, TOPIC))
+    positions = Positions(load_streams()["energy"], consumer, store, StageStats())  # type: ignore[arg-type]
+    assert positions.must_settle()
+    move, store.move = store.move, fenced  # type: ignore[method-assign, assignment]
+    with pytest.raises(TransientError):
+        positions.settle()
+    store.move = move  # type: ignore[method-assign]
+    positions.settle()
+    assert consumer.started_at == {0: 80}
+
+
+def fenced(*_: object, **__: object) -> None:
+    raise FencedError("another's")
 
 
 def test_expired_records_are_counted_and_said_with_their_offsets():

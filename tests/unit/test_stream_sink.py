@@ -101,8 +101,9 @@ class Table:
     def close(self) -> None: ...
 
 
-def run(failures: Sequence[Exception | None]) -> tuple[Topic, Table]:
+def run(failures: Sequence[Exception | None], next_offset: int = 0) -> tuple[Topic, Table]:
     topic, table = Topic(), Table(failures)
+    table.row = table.row._replace(next_offset=next_offset)
     table.sink = StreamSink(
         stream=ENERGY,
         consumer=topic,  # type: ignore[arg-type]
@@ -121,6 +122,13 @@ def test_all_is_written_once_and_in_order():
     topic, table = run([])
     assert table.written == list(range(N_RECORDS))
     assert topic.shown[-1] == {0: N_RECORDS}
+
+
+def test_the_position_that_is_shown_is_that_of_the_claims_as_they_are_now():
+    topic, table = run([], next_offset=4)
+    # Before a batch is written, so that nothing is shown any more of a partition which went to another.
+    assert topic.shown[0] == {0: 4}
+    assert table.written == [4, 5]
 
 
 def test_nothing_overtakes_a_batch_that_was_given_up_because_the_sink_is_to_stop():

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +20,7 @@ from confluent_kafka import (
 from hl_platform.adapters.kafka.config import Setting, admin_client, client_config
 from hl_platform.adapters.kafka.errors import passes, translate
 from hl_platform.adapters.kafka.lookup import find_topics, find_watermarks
+from hl_platform.adapters.kafka.times import kafka_time_of
 from hl_platform.core.dead_letters import FIRST_KAFKA_MS, REPLAY_OF
 from hl_platform.core.errors import TransientError
 from hl_platform.core.readings import IMPORT_OF
@@ -82,7 +83,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     @property
     def kafka_time(self) -> datetime:
         """Its Kafka timestamp, aware."""
-        return datetime.fromtimestamp(max(self.kafka_ms, 0) / 1000, UTC)
+        return kafka_time_of(self.kafka_ms)
 
     @property
     def is_of_device(self) -> bool:

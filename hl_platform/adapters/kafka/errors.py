@@ -27,6 +27,8 @@ PASSING = frozenset(
         KafkaError.COORDINATOR_NOT_AVAILABLE,
     }
 )
+# Of what is sent at once, in bytes; Kafka's own default.
+MAX_MESSAGE_BYTES = 1_048_588
 SUPERSEDED = frozenset({KafkaError.FENCED_INSTANCE_ID, KafkaError.INVALID_PRODUCER_EPOCH})
 
 
@@ -36,6 +38,11 @@ def translate(error: KafkaException | KafkaError) -> HlError:
     if not isinstance(kafka_error, KafkaError):
         return InvariantError(str(error))
     text = f"Kafka: {kafka_error.str()} ({kafka_error.name()})"
+    if kafka_error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+        # The broker's word, about all that was sent at once; a single record that is too large is not even sent.
+        return ConfigError(
+            f"{text}: raise the topic's max.message.bytes to {MAX_MESSAGE_BYTES}, Kafka's default"
+        )
     if kafka_error.code() in REFUSED:
         return ConfigError(text)
     if kafka_error.code() in SUPERSEDED:

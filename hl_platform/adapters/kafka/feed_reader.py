@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import structlog
@@ -23,6 +23,7 @@ from confluent_kafka import (
 from hl_platform.adapters.kafka.config import admin_client, client_config
 from hl_platform.adapters.kafka.errors import translate
 from hl_platform.adapters.kafka.lookup import TopicFacts, find_topics, find_watermarks
+from hl_platform.adapters.kafka.times import kafka_time_of
 from hl_platform.core.backoff import Backoff
 from hl_platform.core.errors import HlError
 from hl_platform.core.positions import is_another_topic
@@ -67,7 +68,7 @@ def feed_record(message: Message, *, traced: bool = False) -> FeedRecord:
         int(message.offset() or 0),
         None if key is None else key.decode("utf-8", "replace"),
         message.value() or b"",
-        datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC),
+        kafka_time_of(message.timestamp()[1]),
         _traceparent_of(message) if traced else None,
     )
 

@@ -1,9 +1,11 @@
 """A record as it stands in a dead-letter topic, bytes and headers unchanged."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from confluent_kafka import Message
+
+from hl_platform.adapters.kafka.times import kafka_time_of
 
 Place = tuple[str, int]
 
@@ -33,5 +35,5 @@ def letter_of(message: Message) -> LetterRecord:
         key,
         value or b"",
         tuple(headers),
-        datetime.fromtimestamp(max(timestamp_ms, 0) / 1000, UTC),
+        kafka_time_of(timestamp_ms),
     )

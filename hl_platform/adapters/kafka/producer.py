@@ -71,7 +71,8 @@ class KafkaProducer:
     """Idempotent, acknowledged by all in-sync replicas, waiting out any outage.
 
     Guarantee: records of one key keep their order, each is written once per producer session, and
-    `on_delivery` is called once per record, from `poll` or `close`, unless `close` dropped it.
+    what became of it is told once: `on_delivery` of a sent one, from `send`, `poll`, `collect` or `close`; a queued one
+    is in what `collect` returns, or `failure` is set. What `close` or `drop` dropped is told nothing of.
     """
 
     def __init__(self, kafka: KafkaSettings, client_id: str) -> None:

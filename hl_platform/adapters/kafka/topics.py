@@ -15,7 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # the library 
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from hl_platform.adapters.kafka.config import admin_client
-from hl_platform.adapters.kafka.errors import translate
+from hl_platform.adapters.kafka.errors import MAX_MESSAGE_BYTES, translate
 from hl_platform.core.sections import KafkaSettings
 from hl_platform.core.streams import Stream
 
@@ -64,7 +64,12 @@ def ensure_topics(kafka: KafkaSettings, streams: Iterable[Stream]) -> None:
 def plan_topics(kafka: KafkaSettings, stream: Stream, n_brokers: int) -> list[NewTopic]:
     """The topic of a stream's readings and that of its dead letters."""
     replication = FULL_REPLICATION if n_brokers >= FULL_REPLICATION else max(1, n_brokers)
-    common = {"cleanup.policy": "delete", "min.insync.replicas": str(max(1, replication - 1))}
+    common = {
+        "cleanup.policy": "delete",
+        "min.insync.replicas": str(max(1, replication - 1)),
+        # A cluster's own limit may be lower than what a producer of ours sends at once.
+        "max.message.bytes": str(MAX_MESSAGE_BYTES),
+    }
     return [
         NewTopic(
             topic,

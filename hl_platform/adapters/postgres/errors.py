@@ -3,7 +3,7 @@
 | SQLSTATE class | meaning | becomes |
 |---|---|---|
 | none, 08, 40, 53, 55, 57, 25006, 25P03 | outage, lock, standby, idle too long | DatabaseAwayError |
-| 22, 23 | the data | PoisonRecordError |
+| 22, 23, 54000 | the data, 54000 for instance a value too long for an index | PoisonRecordError |
 | 28, 3D, 42 | user, database, missing table or right | ConfigError |
 | any other | unknown | InvariantError: stop, never discard |
 """
@@ -20,6 +20,8 @@ TRANSIENT_CLASSES = ("08", "40", "53", "55", "57")
 # idle_in_transaction_session_timeout: we were stopped in the middle of a transaction, and the server ended it.
 TRANSIENT_CODES = ("25006", "25P03")
 DATA_CLASSES = ("22", "23")
+# program_limit_exceeded: a value that does not fit into a page of an index.
+DATA_CODES = ("54000",)
 CONFIG_CLASSES = ("28", "3D", "42")
 
 
@@ -36,7 +38,7 @@ def translate(error: psycopg.Error) -> HlError:
         return DatabaseAwayError(text) if broken else InvariantError(text)
     if code.startswith(TRANSIENT_CLASSES) or code in TRANSIENT_CODES:
         return DatabaseAwayError(f"{text} (SQLSTATE {code})")
-    if code.startswith(DATA_CLASSES):
+    if code.startswith(DATA_CLASSES) or code in DATA_CODES:
         column = error.diag.column_name or error.diag.constraint_name
         return PoisonRecordError(f"sqlstate_{code.lower()}", text, sqlstate=code, column=column)
     if code.startswith(CONFIG_CLASSES):
