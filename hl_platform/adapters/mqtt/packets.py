@@ -161,6 +161,8 @@ class PacketReader:
             properties = b""
             if data[at]:
                 length, at = read_length(data, at)
+                if not at:
+                    raise MalformedPacketError("PUBLISH ends within its properties")
                 properties = data[at : at + length]
                 check_properties(properties, n_bytes=length)
                 at += length
