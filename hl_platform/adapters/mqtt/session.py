@@ -79,7 +79,10 @@ class MqttSession(Protocol):
         """
 
     def is_awaited(self, token: Token) -> bool:
-        """Whether the broker still waits for this message to be settled; else it sends the message again."""
+        """Whether this message came over the connection that stands and was not settled yet.
+
+        Else settling it changes nothing: it is settled, or its connection broke and the broker sends it again.
+        """
 
     def keep_alive(self) -> None:
         """Tells the broker that we live. `receive` does so itself."""
@@ -202,8 +205,6 @@ class SocketSession:
 
     def _introduce(self) -> None:
         self._reader = PacketReader()
-        # Sending may have lost the last connection amid its packets: none of them is acknowledged on this one.
-        self._window.clear()
         self._keep_alive_s = float(KEEPALIVE_S)
         self._heard_at = time.monotonic()
         self._send(
