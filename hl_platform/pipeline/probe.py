@@ -14,7 +14,7 @@ class Probe:
     """Tells when a server that was away answers.
 
     Args:
-        ask: returns when it answers, raises while it does not.
+        ask: returns when it answers, raises while it does not; whatever it raises, it is asked again.
         pause_s: between two tries.
     """
 
@@ -47,6 +47,9 @@ class Probe:
                 self._ask()
             except HlError as exc:
                 log.warning("kafka_away", error=str(exc))
+            except Exception:
+                # The supervisor's edge: with this thread the way back to Kafka would end, and nobody would notice.
+                log.exception("probe_failed")
             else:
                 self._answered.set()
                 return

@@ -1,5 +1,6 @@
 """Reads a known stretch of some Kafka partitions, once, without a consumer group."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -42,21 +43,22 @@ class LogReader:
 
     Raises from every method:
         TransientError: the cluster cannot be reached now.
+        ConfigError: it refuses us.
     """
 
     def __init__(self, kafka: KafkaSettings, client_id: str) -> None:
-        self._consumer = Consumer(
-            {
-                **reader_config(kafka, client_id),
-                "enable.auto.offset.store": False,
-                "auto.offset.reset": "earliest",
-                "queued.max.messages.kbytes": 16_384,
-            }
-        )
+        settings = {
+            **reader_config(kafka, client_id),
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "earliest",
+            "queued.max.messages.kbytes": 16_384,
+        }
+        with _translated():
+            self._consumer = Consumer(settings)
 
     def extents(self, kafka_topics: Iterable[str]) -> dict[KafkaPlace, Extent]:
         """What there is of all partitions of some topics."""
-        try:
+        with _translated():
             return {
                 (topic, partition): Extent(
                     *self._consumer.get_watermark_offsets(
@@ -66,8 +68,6 @@ class LogReader:
                 for topic in kafka_topics
                 for partition in self._partitions_of(topic)
             }
-        except KafkaException as exc:
-            raise translate(exc) from exc
 
     def read(
         self, stretches: Mapping[KafkaPlace, Extent], finished: Callable[[], bool]
@@ -79,9 +79,12 @@ class LogReader:
             finished: says that nobody wants to know any more.
         """
         left = {place: extent for place, extent in stretches.items() if extent.low < extent.high}
-        self._consumer.assign([TopicPartition(*place, extent.low) for place, extent in left.items()])
+        with _translated():
+            self._consumer.assign([TopicPartition(*place, extent.low) for place, extent in left.items()])
         while left and not finished():
-            for message in self._consumer.consume(BATCH_RECORDS, timeout=POLL_S):
+            with _translated():
+                messages = self._consumer.consume(BATCH_RECORDS, timeout=POLL_S)
+            for message in messages:
                 place = (message.topic() or "", message.partition() or 0)
                 record = _record_of(message)
                 offset = message.offset() or 0
@@ -90,17 +93,27 @@ class LogReader:
                 # An offset need not be a record: the end of the partition may come instead.
                 if place in left and (_is_end(message) or offset + 1 >= left[place].high):
                     del left[place]
-        self._consumer.unassign()
+        with _translated():
+            self._consumer.unassign()
 
     def close(self) -> None:
         """Ends the connection."""
-        self._consumer.close()
+        with _translated():
+            self._consumer.close()
 
     def _partitions_of(self, kafka_topic: str) -> list[int]:
         found = self._consumer.list_topics(kafka_topic, timeout=REQUEST_TIMEOUT_S).topics[kafka_topic]
         if found.error is not None:
             raise KafkaException(found.error)
         return sorted(found.partitions)
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except KafkaException as exc:
+        raise translate(exc) from exc
 
 
 def _is_end(message: Message) -> bool:
