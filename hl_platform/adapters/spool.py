@@ -41,6 +41,12 @@ create table if not exists entries (
 create table if not exists damaged (number integer primary key, crc integer not null, payload blob not null);
 """
 
+# One bit may make a text of a blob, or nothing: their bytes are what the checksum judges.
+READ = """
+select number, cast(crc as integer), ifnull(cast(payload as blob), x'')
+from entries where number > ? order by number limit ?
+"""
+
 
 class SpoolError(TransientError):
     """The disk failed, or the spool is in use elsewhere."""
@@ -89,6 +95,7 @@ class Spool:
     ) -> None:
         self.max_bytes = max_bytes
         self.n_waiting = 0
+        self._max_pages = max(max_bytes // PAGE_BYTES, 16)
         self._path = directory / FILE
         self._on_damage = on_damage
         with self._translated():
@@ -99,9 +106,11 @@ class Spool:
                 # (number, entries) of the frames that were taken and not released.
                 self._out: deque[tuple[int, int]] = deque()
                 self._taken = self._released = self._deleted = 0
+                n_found = 0
                 while (frame := self.take()) is not None:
-                    self.n_waiting += len(frame.entries)
+                    n_found += len(frame.entries)
                     on_found(frame.entries)
+                self.n_waiting = n_found
                 self._out.clear()
                 self._taken = 0
         except BaseException:
@@ -144,16 +153,15 @@ class Spool:
         """
         while True:
             with self._translated():
-                rows = self._db.execute(
-                    "select number, crc, payload from entries where number > ? order by number limit ?",
-                    (self._taken, CHUNK_ENTRIES),
-                ).fetchall()
+                rows = self._db.execute(READ, (self._taken, CHUNK_ENTRIES)).fetchall()
             if not rows:
                 return None
-            self._taken = rows[-1][0]
             entries = [payload for _, crc, payload in rows if zlib.crc32(payload) == crc]
             if len(entries) < len(rows):
                 self._set_aside([number for number, crc, payload in rows if zlib.crc32(payload) != crc])
+                self.n_waiting -= len(rows) - len(entries)
+            # Not before: of what could not be set aside, the good entries are still to be taken.
+            self._taken = rows[-1][0]
             if entries:
                 self._out.append((self._taken, len(entries)))
                 return Frame(self._taken, entries)
@@ -202,8 +210,7 @@ class Spool:
         # Not bound to the thread that opened it: one uses it at a time.
         db = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
-            max_pages = max(self.max_bytes // PAGE_BYTES, 16)
-            db.executescript(PREPARE.format(page_bytes=PAGE_BYTES, max_pages=max_pages))
+            db.executescript(PREPARE.format(page_bytes=PAGE_BYTES, max_pages=self._max_pages))
             # The exclusive lock is taken by the first write and kept until the end.
             db.execute("begin exclusive")
             db.execute("commit")
@@ -217,7 +224,7 @@ class Spool:
             self._db.execute("delete from entries where number <= ?", (self._released,))
 
     def _set_aside(self, numbers: Sequence[int]) -> None:
-        with self._translated(), self._transaction():
+        with self._translated(), self._unbounded(), self._transaction():
             for number in numbers:
                 for statement in (
                     "insert or ignore into damaged select * from entries where number = ?",
@@ -227,6 +234,15 @@ class Spool:
         self._on_damage(
             f"{len(numbers)} entries of the spool {self._path} are damaged; its table damaged keeps them."
         )
+
+    @contextlib.contextmanager
+    def _unbounded(self) -> Iterator[None]:
+        """Else a full spool with a damaged entry could never be drained."""
+        self._db.execute(f"pragma max_page_count = {2 * self._max_pages}")
+        try:
+            yield
+        finally:
+            self._db.execute(f"pragma max_page_count = {self._max_pages}")
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -5,7 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -187,6 +187,72 @@ def test_a_file_that_is_no_spool_is_set_aside_and_reported(tmp_path: Path):
     opened.spool.append([b"a"])
     assert len(opened.damage) == 1
     assert [file.read_bytes() for file in tmp_path.glob("*.damaged*")] == [b"rubbish" * 1_000]
+
+
+def damage_on_disk(spool: Spool, *numbers: int) -> None:
+    """Changes entries behind the spool's back."""
+    spool._db.executemany(
+        "update entries set payload = cast(x'00' || payload as blob) where number = ?",
+        [(number,) for number in numbers],
+    )
+
+
+def test_an_entry_damaged_since_it_was_appended_is_not_waited_for(tmp_path: Path):
+    opened = Opened(tmp_path)
+    opened.spool.append([b"a", b"b", b"c"])
+    damage_on_disk(opened.spool, 2)
+    frames = opened.frames()
+    assert [frame.entries for frame in frames] == [[b"a", b"c"]]
+    assert opened.spool.n_waiting == 2
+    opened.release(frames)
+    assert opened.spool.is_empty
+
+
+def test_an_entry_that_has_become_a_text_is_damaged_like_any_other(tmp_path: Path):
+    opened = Opened(tmp_path)
+    opened.spool.append([b"a", b"b"])
+    opened.spool._db.execute("update entries set payload = cast(x'ff00ff' as text) where number = 1")
+    assert opened.drain() == [b"b"]
+    assert len(opened.damage) == 1
+
+
+def test_a_spool_with_nothing_but_damaged_entries_is_empty_once_they_are_set_aside(tmp_path: Path):
+    opened = Opened(tmp_path)
+    opened.spool.append([b"a"])
+    damage_on_disk(opened.spool, 1)
+    assert opened.spool.take() is None
+    assert opened.spool.is_empty
+
+
+def test_entries_beside_a_damaged_one_that_cannot_be_set_aside_yet_are_not_passed_over(tmp_path: Path):
+    opened = Opened(tmp_path)
+    opened.spool.append([b"a", b"b", b"c"])
+    damage_on_disk(opened.spool, 2)
+    opened.spool._db.execute(
+        "create trigger failing before insert on damaged begin select raise(abort, 'disk fails'); end"
+    )
+    for _ in range(2):
+        with pytest.raises(SpoolError, match="disk fails"):
+            opened.spool.take()
+    opened.spool.append([b"d"])
+    opened.spool._db.execute("drop trigger failing")
+    assert opened.drain() == [b"a", b"c", b"d"]
+    assert opened.spool.n_waiting == 3
+
+
+def test_a_full_spool_with_damaged_entries_can_be_drained(tmp_path: Path):
+    opened = Opened(tmp_path, max_bytes=1024 * 1024)
+    with suppress(SpoolFullError):
+        while True:
+            opened.spool.append([bytes(3_000)])
+    n_before = opened.spool.n_waiting
+    damage_on_disk(opened.spool, *range(1, 100, 2))
+    frames = opened.frames()
+    assert sum(len(frame.entries) for frame in frames) == n_before - 50
+    opened.release(frames)
+    assert opened.spool.is_empty
+    with pytest.raises(SpoolFullError):
+        opened.spool.append([bytes(2 * 1024 * 1024)])
 
 
 def test_the_directory_is_closed_to_others(tmp_path: Path):
