@@ -9,12 +9,13 @@ import os
 import sqlite3
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import structlog
 
+from hl_platform.adapters.spool_rescue import READ, copy_readable
 from hl_platform.core.errors import TransientError
 
 log = structlog.get_logger()
@@ -25,6 +26,8 @@ PAGE_BYTES = 4096
 CHUNK_ENTRIES = 500
 # What was released is deleted with the next append, or when so many have gathered: a commit costs a sync.
 DELETE_EVERY = 2_000
+# By code: what else SQLite may raise says nothing about the file.
+DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 # synchronous=full: a commit has returned only when the disk has it. The log is folded into the database every
 # 1,000 pages, so that the bound of the one bounds both.
@@ -41,12 +44,6 @@ create table if not exists entries (
 create table if not exists damaged (number integer primary key, crc integer not null, payload blob not null);
 """
 
-# One bit may make a text of a blob, or nothing: their bytes are what the checksum judges.
-READ = """
-select number, cast(crc as integer), ifnull(cast(payload as blob), x'')
-from entries where number > ? order by number limit ?
-"""
-
 
 class SpoolError(TransientError):
     """The disk failed, or the spool is in use elsewhere."""
@@ -54,6 +51,10 @@ class SpoolError(TransientError):
 
 class SpoolFullError(SpoolError):
     """The spool's bound is reached, or its disk is full."""
+
+
+class SpoolDamagedError(SpoolError):
+    """The file is no database any more, or a part of it cannot be read."""
 
 
 class Frame(NamedTuple):
@@ -78,7 +79,8 @@ class Spool:
     Args:
         directory: made if need be, closed to others.
         max_bytes: bound of what it takes on disk.
-        on_found: told of the entries that are there already, in order.
+        on_found: given the entries that are there already, in order, to read to the end. Where reading them raises,
+            they are given anew: once the file is mended, or to who is told at the next try.
         on_damage: told, for a person, of what cannot be read.
 
     Raises:
@@ -90,7 +92,7 @@ class Spool:
         directory: Path,
         *,
         max_bytes: int,
-        on_found: Callable[[Sequence[bytes]], None],
+        on_found: Callable[[Iterable[bytes]], None],
         on_damage: Callable[[str], None],
     ) -> None:
         self.max_bytes = max_bytes
@@ -101,27 +103,30 @@ class Spool:
         with self._translated():
             _make_private(directory)
             self._db = self._open()
+        # (number, entries) of the frames that were taken and not released.
+        self._out: deque[tuple[int, int]] = deque()
+        self._taken = self._released = self._deleted = 0
         try:
-            with self._translated():
-                # (number, entries) of the frames that were taken and not released.
-                self._out: deque[tuple[int, int]] = deque()
-                self._taken = self._released = self._deleted = 0
-                n_found = 0
-                while (frame := self.take()) is not None:
-                    n_found += len(frame.entries)
-                    on_found(frame.entries)
-                self.n_waiting = n_found
-                self._out.clear()
-                self._taken = 0
+            try:
+                self._find(on_found)
+            except SpoolDamagedError as exc:
+                with self._translated():
+                    self._replace_damaged(str(exc))
+                self._find(on_found)
         except BaseException:
             self._db.close()
             raise
 
     @property
     def size_bytes(self) -> int:
-        """What the entries take on disk."""
-        (n_pages,) = self._db.execute("pragma page_count").fetchone()
-        (n_free,) = self._db.execute("pragma freelist_count").fetchone()
+        """What the entries take on disk.
+
+        Raises:
+            SpoolError: the disk failed.
+        """
+        with self._translated():
+            (n_pages,) = self._db.execute("pragma page_count").fetchone()
+            (n_free,) = self._db.execute("pragma freelist_count").fetchone()
         return int(n_pages - n_free) * PAGE_BYTES
 
     @property
@@ -153,7 +158,7 @@ class Spool:
         """
         while True:
             with self._translated():
-                rows = self._db.execute(READ, (self._taken, CHUNK_ENTRIES)).fetchall()
+                rows = self._db.execute(f"{READ} limit {CHUNK_ENTRIES}", (self._taken,)).fetchall()
             if not rows:
                 return None
             entries = [payload for _, crc, payload in rows if zlib.crc32(payload) == crc]
@@ -191,24 +196,89 @@ class Spool:
         self.save()
         self._db.close()
 
+    def _find(self, on_found: Callable[[Iterable[bytes]], None]) -> None:
+        n_found = 0
+
+        def entries() -> Iterator[bytes]:
+            nonlocal n_found
+            while (frame := self.take()) is not None:
+                n_found += len(frame.entries)
+                yield from frame.entries
+
+        self._taken = 0
+        found = entries()
+        on_found(found)
+        # Whoever does not want to know them has not read them: they wait all the same.
+        deque(found, maxlen=0)
+        self._out.clear()
+        self._taken = 0
+        self.n_waiting = n_found
+
     def _open(self) -> sqlite3.Connection:
+        if self._rescued.exists() and not self._path.exists():
+            # A crash came between the two renames of `_replace_damaged`; a log that lies there is the other file's.
+            _remove(self._path)
+            self._rescued.rename(self._path)
         try:
-            return self._connect()
+            db = self._connect(self._path)
         except sqlite3.DatabaseError as exc:
-            if isinstance(exc, sqlite3.OperationalError):
+            if not _is_damage(exc):
                 raise
             # Not a database any more: kept for whoever can read it, and a fresh one takes its place.
-            kept = self._path.with_name(f"{self._path.name}.damaged-{os.getpid()}-{self._path.stat().st_ino}")
-            self._path.rename(kept)
-            for suffix in ("-wal", "-shm"):
-                with contextlib.suppress(FileNotFoundError):
-                    Path(f"{self._path}{suffix}").rename(f"{kept}{suffix}")
+            kept = self._move_aside()
             self._on_damage(f"The spool could not be read and was set aside as {kept}: {exc}.")
-            return self._connect()
+            return self._connect(self._path)
+        # What a crash left of a rescue. Not before: whoever holds the lock may be at it.
+        _remove(self._rescued)
+        return db
 
-    def _connect(self) -> sqlite3.Connection:
+    def _replace_damaged(self, damage: str) -> None:
+        """Saves what can be read into a fresh file that takes the place of the damaged one, which is kept.
+
+        Guarantee: whenever it ends, all that it could read is in the file that the next one opens.
+        """
+        try:
+            n_saved = self._rescue()
+        except BaseException:
+            # It would take up room; the damaged file has everything.
+            _remove(self._rescued)
+            raise
+        self._db.close()
+        kept = self._move_aside()
+        self._rescued.rename(self._path)
+        _sync(self._path.parent)
+        self._on_damage(
+            f"{damage}. Of its entries {n_saved} could be read and go on to Kafka; the others are lost but for "
+            f"what somebody finds in the damaged file, which is kept as {kept}."
+        )
+        self._db = self._connect(self._path)
+
+    @property
+    def _rescued(self) -> Path:
+        return self._path.with_name(f"{self._path.name}.rescued")
+
+    def _rescue(self) -> int:
+        with contextlib.closing(self._connect(self._rescued)) as fresh:
+            # Nobody relies on it before it is complete, and then it is synced. Without a log, since whether that was
+            # folded in nobody would say. As large as the other, which may have been filled under a larger bound.
+            fresh.executescript(
+                f"pragma journal_mode = off; pragma synchronous = off; pragma max_page_count = {2**32 - 2};"
+            )
+            n_saved = copy_readable(self._db, fresh)
+        _sync(self._rescued)
+        return n_saved
+
+    def _move_aside(self) -> Path:
+        kept = self._path.with_name(f"{self._path.name}.damaged-{os.getpid()}-{self._path.stat().st_ino}")
+        self._path.rename(kept)
+        for suffix in ("-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                Path(f"{self._path}{suffix}").rename(f"{kept}{suffix}")
+        return kept
+
+    def _connect(self, path: Path) -> sqlite3.Connection:
         # Not bound to the thread that opened it: one uses it at a time.
-        db = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
             db.executescript(PREPARE.format(page_bytes=PAGE_BYTES, max_pages=self._max_pages))
             # The exclusive lock is taken by the first write and kept until the end.
@@ -262,9 +332,12 @@ class Spool:
             yield
         except sqlite3.Error as exc:
             text = f"The spool {self._path}: {exc}"
-            if exc.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            if _is_damage(exc):
+                raise SpoolDamagedError(text) from exc
+            code = _code_of(exc)
+            if code == sqlite3.SQLITE_FULL:
                 raise SpoolFullError(text) from exc
-            if exc.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            if code == sqlite3.SQLITE_BUSY:
                 raise SpoolError(f"The spool {self._path} is in use by another process.") from exc
             raise SpoolError(text) from exc
         except OSError as exc:
@@ -274,3 +347,28 @@ class Spool:
 def _make_private(directory: Path) -> None:
     directory.mkdir(parents=True, mode=0o700, exist_ok=True)
     directory.chmod(0o700)
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    return _code_of(error) in DAMAGE
+
+
+def _code_of(error: sqlite3.Error) -> int | None:
+    # What Python's own part raises has none. The lowest byte is the kind, the others say more.
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def _remove(path: Path) -> None:
+    """Removes a database that nobody uses."""
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Makes a file's content durable, or a directory's names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

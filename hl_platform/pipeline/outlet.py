@@ -31,6 +31,8 @@ log = structlog.get_logger()
 LOOK_EVERY_S = 0.25
 # A disk that failed or is full, and a spool that cannot be opened, are tried again after this, in seconds.
 RETRY_S = 1.0
+# But a try to open the spool that took longer only after so many times what it took: else there is little but tries.
+RETRY_SHARE = 10.0
 # Without a delivery for so long, a drain has stalled and everything that comes is taken in again, in seconds.
 STALLED_AFTER_S = 1.0
 # One sync takes what waits, up to so many bytes.
@@ -68,7 +70,7 @@ class Outlet:
 
     Args:
         make_producer: a fresh one, which nobody else uses.
-        open_spool: raises SpoolError while it cannot be used.
+        open_spool: given who is told of what is in it; raises SpoolError while it cannot be used.
         probe: tells when Kafka answers.
         after_s: how long the producer may have the oldest record before the spool takes over, in seconds.
         report: tells people how the spool is doing.
@@ -80,7 +82,7 @@ class Outlet:
         self,
         *,
         make_producer: Callable[[], KafkaProducer],
-        open_spool: Callable[[Callable[[Sequence[bytes]], None]], Spool],
+        open_spool: Callable[[Callable[[Iterable[bytes]], None]], Spool],
         probe: Probe,
         after_s: float,
         report: SpoolReport,
@@ -205,12 +207,15 @@ class Outlet:
             self._turn_to_spool()
 
     def _try_open(self) -> None:
-        if self._clock() < self._open_at:
+        began = self._clock()
+        if began < self._open_at:
             return
-        self._open_at = self._clock() + RETRY_S
         try:
             self._spool = self._open_spool(self._report.found)
         except SpoolError as exc:
+            # It may have read gigabytes before it failed, in which nothing else was done.
+            now = self._clock()
+            self._open_at = now + max(RETRY_S, RETRY_SHARE * (now - began))
             self._report.unusable(exc)
         else:
             self._report.usable()

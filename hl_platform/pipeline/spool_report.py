@@ -1,12 +1,12 @@
 """What people learn about a bridge's spool: alerts, log lines and counts."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import structlog
 
-from hl_platform.adapters.spool import Spool, SpoolError
+from hl_platform.adapters.spool import Spool, SpoolDamagedError, SpoolError
 from hl_platform.core.accounts import StageStats
 from hl_platform.pipeline.outgoing import decode_entry
 
@@ -33,8 +33,11 @@ class SpoolReport:
         self._tell_at = 0.0
         self._failing = self._unusable = False
 
-    def found(self, entries: Sequence[bytes]) -> None:
-        """Counts what an earlier process left as received: that process's account has let go of it."""
+    def found(self, entries: Iterable[bytes]) -> None:
+        """Counts what an earlier process left as received: that process's account has let go of it.
+
+        All of it or, where reading it raises, nothing: it is read anew then.
+        """
         for stream, n in Counter(decode_entry(entry).stream for entry in entries).items():
             self._stats.count(stream, received=n)
 
@@ -51,8 +54,8 @@ class SpoolReport:
         self._stats.alert(
             "",
             UNUSABLE,
-            f"{error} Until it can be used, only MQTT's queue keeps readings while Kafka is away. Set "
-            "HL_BRIDGE__SPOOL_DIR to a directory that hl may write to.",
+            f"{error} Until it can be used, only MQTT's queue keeps readings while Kafka is away. Check the disk, or "
+            "set HL_BRIDGE__SPOOL_DIR to a directory that hl may write to.",
         )
 
     def usable(self) -> None:
@@ -65,12 +68,14 @@ class SpoolReport:
         if not self._failing:
             log.error("spool_failing", error=str(error))
         self._failing = True
-        self._stats.alert(
-            "",
-            FAILING,
-            f"{error} Nothing more is acknowledged: MQTT's queue keeps what comes. Make room on the disk, or "
-            "bring Kafka back.",
-        )
+        if isinstance(error, SpoolDamagedError):
+            text = f"{error}. Restart the bridge, which saves what can be read; check the disk."
+        else:
+            text = (
+                f"{error} Nothing more is acknowledged: MQTT's queue keeps what comes. Make room on the disk, or "
+                "bring Kafka back."
+            )
+        self._stats.alert("", FAILING, text)
 
     def working(self) -> None:
         """Ends what `failing` said."""
@@ -84,9 +89,14 @@ class SpoolReport:
             return
         self._tell_at = now + TELL_EVERY_S
         spool.save()
-        held = f"{spool.n_waiting} readings in {spool.size_bytes} of {spool.max_bytes} bytes"
+        try:
+            size_bytes = spool.size_bytes
+        except SpoolError as exc:
+            self.failing(exc)
+            return
+        held = f"{spool.n_waiting} readings in {size_bytes} of {spool.max_bytes} bytes"
         self._stats.alert("", SPOOLING, f"Kafka does not take readings; {self._directory} holds {held}.")
-        if spool.size_bytes >= FILLING_FROM * spool.max_bytes:
+        if size_bytes >= FILLING_FROM * spool.max_bytes:
             self._stats.alert(
                 "",
                 FILLING,

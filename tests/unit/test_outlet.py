@@ -1,7 +1,7 @@
 """The outlet under any weather: nothing acknowledged is lost, and first occurrences keep their order per device."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,13 +12,13 @@ from msgspec.structs import astuple
 
 from hl_platform.adapters.kafka.producer import Arrived, Delivered, Delivery
 from hl_platform.adapters.mqtt.session import Token
-from hl_platform.adapters.spool import Spool
+from hl_platform.adapters.spool import FILE, PAGE_BYTES, Spool, SpoolError
 from hl_platform.core.accounts import StageStats
 from hl_platform.core.coverage import Covered, Place
 from hl_platform.core.errors import HlError, InvariantError
 from hl_platform.pipeline.outgoing import Outgoing, encode_entry
 from hl_platform.pipeline.outlet import Outlet, plan_intake
-from hl_platform.pipeline.spool_report import FAILING, FILLING, SPOOLING, UNUSABLE, SpoolReport
+from hl_platform.pipeline.spool_report import DAMAGED, FAILING, FILLING, SPOOLING, UNUSABLE, SpoolReport
 
 AFTER_S = 10.0
 ROOM = 200
@@ -298,6 +298,74 @@ def test_locked_spool_does_not_keep_the_bridge_from_its_work_and_is_drained_when
     hung.close()
     world.finish()
     assert world.order_of("device9") == [900]
+    assert world.stats.alerts == {}
+
+
+def test_acknowledged_readings_of_a_damaged_spool_are_counted_once_and_go_on_to_kafka(world: World) -> None:
+    world.payload_bytes = 1_000
+    world.kafka_up = False
+    for _ in range(180):
+        world.publish()
+    world.work(50)
+    world.outlet.close(0)
+    path = world.directory / FILE
+    content = bytearray(path.read_bytes())
+    middle = len(content) // PAGE_BYTES // 2 * PAGE_BYTES
+    content[middle : middle + PAGE_BYTES] = bytes(PAGE_BYTES)
+    path.write_bytes(content)
+    world.boot(kafka_answers=False)
+    world.work(10)
+    assert 170 < world.stats.snapshot()["energy"].in_flight < 180
+    assert ("", DAMAGED) in world.stats.alerts
+    assert ("", UNUSABLE) not in world.stats.alerts
+    world.finish()
+    assert world.stats.snapshot()["energy"].in_flight == 0
+    assert len(world.log) == world.stats.snapshot()["energy"].received
+
+
+def test_found_readings_count_only_once_all_of_them_could_be_read(tmp_path: Path) -> None:
+    def entries() -> Iterator[bytes]:
+        yield encode_entry(Outgoing("energy", ALIVE, "topic", "device1", b"1"))
+        raise SpoolError("the disk fails")
+
+    stats = StageStats()
+    with pytest.raises(SpoolError):
+        SpoolReport(stats, tmp_path).found(entries())
+    assert stats.snapshot() == {}
+
+
+def test_tries_to_open_a_spool_that_take_long_leave_time_for_the_work(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[float] = []
+
+    def open_slowly(_on_found: object) -> Spool:
+        tries.append(world.now)
+        world.now += 5
+        raise SpoolError("the disk fails")
+
+    world.outlet.close(0)
+    monkeypatch.setattr(world.outlet, "_open_spool", open_slowly)
+    monkeypatch.setattr(world.outlet, "_spool", None)
+    began = world.now
+    while world.now < began + 120:
+        world.work()
+    assert len(tries) == 3
+
+
+def test_spool_whose_size_cannot_be_read_is_an_alert_and_the_bridge_goes_on(world: World) -> None:
+    world.kafka_up = False
+    world.publish()
+    world.work(50)
+    assert world.outlet._spool is not None
+    db = world.outlet._spool._db
+    # Lets every statement fail.
+    db.set_progress_handler(lambda: 1, 1)
+    world.work(10)
+    assert ("", FAILING) in world.stats.alerts
+    db.set_progress_handler(None, 1)
+    world.finish()
+    assert len(world.log) == 1
     assert world.stats.alerts == {}
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hl_platform.adapters.spool import FILE, Frame, Spool, SpoolError, SpoolFullError
+from hl_platform.adapters.spool import FILE, PAGE_BYTES, Frame, Spool, SpoolError, SpoolFullError
 
 ENOUGH = 64 * 1024 * 1024
 
@@ -253,6 +253,101 @@ def test_a_full_spool_with_damaged_entries_can_be_drained(tmp_path: Path):
     assert opened.spool.is_empty
     with pytest.raises(SpoolFullError):
         opened.spool.append([bytes(2 * 1024 * 1024)])
+
+
+NUMBERED = [b"%05d" % number + bytes(300) for number in range(4_000)]
+
+
+def spool_with_bad_pages(directory: Path, *shares: float) -> bytes:
+    """Leaves a spool of which pages at these shares of the file are rubbish; returns its content."""
+    opened = Opened(directory)
+    opened.spool.append(NUMBERED)
+    opened.spool.close()
+    content = bytearray((directory / FILE).read_bytes())
+    for share in shares:
+        start = int(share * (len(content) // PAGE_BYTES - 1)) * PAGE_BYTES
+        content[start : start + PAGE_BYTES] = b"\xff" * PAGE_BYTES
+    (directory / FILE).write_bytes(content)
+    return bytes(content)
+
+
+def kept_files(directory: Path) -> list[bytes]:
+    """Without their first page, in which SQLite counts how often it was opened."""
+    return [file.read_bytes()[PAGE_BYTES:] for file in directory.glob("*.damaged*")]
+
+
+@pytest.mark.parametrize("shares", [(0.5,), (0.2, 0.21, 0.8), (0.4, 1.0)])
+def test_entries_before_between_and_behind_unreadable_pages_are_saved_and_the_file_is_kept(
+    tmp_path: Path, shares: tuple[float, ...]
+):
+    content = spool_with_bad_pages(tmp_path, *shares)
+    opened = Opened(tmp_path)
+    opened.spool.append([b"more"])
+    saved = opened.drain()
+    # A page holds a dozen of these.
+    assert len(NUMBERED) - 14 * len(shares) <= len(saved) - 1 < len(NUMBERED)
+    assert saved == [*sorted(set(saved) & set(NUMBERED)), b"more"]
+    assert opened.spool.n_waiting == len(saved)
+    assert kept_files(tmp_path) == [content[PAGE_BYTES:]]
+    assert len(opened.damage) == 1
+    assert f"{len(saved) - 1} could be read" in opened.damage[0]
+    opened.spool.close()
+    again = Opened(tmp_path)
+    assert again.found == saved
+    assert again.damage == []
+    assert list(tmp_path.glob("*.rescued*")) == []
+
+
+def test_found_entries_are_counted_once_though_the_file_is_mended_amid_them(tmp_path: Path):
+    spool_with_bad_pages(tmp_path, 0.5)
+    counts: list[int] = []
+    spool = Spool(
+        tmp_path,
+        max_bytes=ENOUGH,
+        on_found=lambda entries: counts.append(sum(1 for _ in entries)),
+        on_damage=str,
+    )
+    assert counts == [spool.n_waiting]
+
+
+def test_a_spool_whose_every_entry_is_unreadable_is_set_aside_and_a_fresh_one_takes_its_place(tmp_path: Path):
+    content = spool_with_bad_pages(tmp_path, *(page / 1_000 for page in range(3, 1_001)))
+    opened = Opened(tmp_path)
+    assert opened.found == []
+    assert kept_files(tmp_path) == [content[PAGE_BYTES:]]
+    opened.spool.append([b"a"])
+    assert opened.drain() == [b"a"]
+
+
+def test_entries_are_saved_from_a_file_larger_than_the_bound_of_today(tmp_path: Path):
+    spool_with_bad_pages(tmp_path, 0.5)
+    opened = Opened(tmp_path, max_bytes=1024 * 1024 // 4)
+    assert len(opened.found) > len(NUMBERED) - 14
+
+
+def test_a_crash_while_a_damaged_file_is_replaced_loses_nothing_that_was_saved(tmp_path: Path):
+    opened = Opened(tmp_path)
+    opened.spool.append([b"a", b"b"])
+    opened.spool.close()
+    (tmp_path / FILE).rename(tmp_path / f"{FILE}.rescued")
+    assert Opened(tmp_path).found == [b"a", b"b"]
+
+
+def test_what_a_crash_left_of_an_earlier_rescue_is_not_taken_for_saved(tmp_path: Path):
+    opened = Opened(tmp_path)
+    opened.spool.append([b"a"])
+    opened.spool.close()
+    (tmp_path / f"{FILE}.rescued").write_bytes(b"half of it")
+    assert Opened(tmp_path).found == [b"a"]
+    assert list(tmp_path.glob("*.rescued*")) == []
+
+
+def test_size_that_cannot_be_read_is_an_error_of_ours(tmp_path: Path):
+    opened = Opened(tmp_path)
+    # Lets every statement fail.
+    opened.spool._db.set_progress_handler(lambda: 1, 1)
+    with pytest.raises(SpoolError, match="interrupted"):
+        _ = opened.spool.size_bytes
 
 
 def test_the_directory_is_closed_to_others(tmp_path: Path):
