@@ -154,7 +154,7 @@ class Outlet:
         """Waits for what is on the way to Kafka; returns how many records were neither there nor on disk."""
         self._probe.stop()
         self._producer.close(timeout_s)
-        # Not `collect`: what the producer dropped at its end would report as refused.
+        # Not `collect`: a closed producer has no client left that it could ask.
         self._take_arrived(self._producer.take_collected())
         if self._spool is not None:
             self._spool.close()
@@ -242,10 +242,11 @@ class Outlet:
         n_before, draining = self._drain.n_delivered, self._probe.answered
         if draining:
             self._refill()
-            self._collect(timeout_s)
-            if self._spool.is_empty and not self._drain.n_in_flight:
-                self._return_to_direct()
-                return
+        # While Kafka is away nothing can come, but a turn that is to wait waits here.
+        self._collect(timeout_s)
+        if draining and self._spool.is_empty and not self._drain.n_in_flight:
+            self._return_to_direct()
+            return
         now = self._clock()
         if self._drain.n_delivered > n_before:
             self._moved_at = now

@@ -16,6 +16,7 @@ from hl_platform.adapters.spool import FILE, PAGE_BYTES, Spool, SpoolError
 from hl_platform.core.accounts import StageStats
 from hl_platform.core.coverage import Covered, Place
 from hl_platform.core.errors import HlError, InvariantError
+from hl_platform.pipeline import outlet
 from hl_platform.pipeline.outgoing import Outgoing, encode_entry
 from hl_platform.pipeline.outlet import Outlet, plan_intake
 from hl_platform.pipeline.spool_report import DAMAGED, FAILING, FILLING, SPOOLING, UNUSABLE, SpoolReport
@@ -41,6 +42,7 @@ class World:
         self.settled: list[Outgoing] = []
         self.generation = 0
         self.n_published = 0
+        self.waited_s = 0.0
         self.stats = StageStats()
         self.boot(kafka_answers=True)
 
@@ -184,7 +186,8 @@ class FakeProducer:
         assert len(self.kept) < ROOM
         self.kept.append((Outgoing("energy", ALIVE, topic, key, value, headers), on_delivery))
 
-    def poll(self, _timeout_s: float) -> int:
+    def poll(self, timeout_s: float) -> int:
+        self.world.waited_s += timeout_s
         if not self.world.kafka_up:
             return 0
         n = min(len(self.kept), 7)
@@ -351,6 +354,21 @@ def test_tries_to_open_a_spool_that_take_long_leave_time_for_the_work(
     while world.now < began + 120:
         world.work()
     assert len(tries) == 3
+
+
+def test_bridge_that_can_take_nothing_more_while_kafka_is_away_waits_instead_of_spinning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlet, "MAX_PENDING", 10)
+    world = World(tmp_path, max_bytes=100_000, payload_bytes=2_000)
+    world.kafka_up = False
+    for _ in range(100):
+        world.publish()
+    world.work(50)
+    assert not world.outlet.has_room
+    world.waited_s = 0
+    world.outlet.work(0.01)
+    assert world.waited_s == 0.01
 
 
 def test_spool_whose_size_cannot_be_read_is_an_alert_and_the_bridge_goes_on(world: World) -> None:
