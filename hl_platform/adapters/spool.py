@@ -224,6 +224,8 @@ class Spool:
         except sqlite3.DatabaseError as exc:
             if not _is_damage(exc):
                 raise
+            # Half a rescue that a crash left would else be taken for a whole one, if we crash here, too.
+            _remove(self._rescued)
             # Not a database any more: kept for whoever can read it, and a fresh one takes its place.
             kept = self._move_aside()
             self._on_damage(f"The spool could not be read and was set aside as {kept}: {exc}.")
