@@ -7,8 +7,8 @@ from typing import NamedTuple
 WINDOW_S = 60.0
 # Fewer records than this say nothing about a stream: one bad device in a small home is no flood.
 MIN_RECORDS = 1_000
-# How often an open breaker lets a probe through, in seconds, and its size: what a flood can cost at most, once the batch
-# is written that had been read ahead when the breaker opened.
+# How often an open breaker lets a probe through, in seconds, and its size: what a flood can cost at most, behind what
+# had been read ahead when the breaker opened.
 PROBE_EVERY_S = 5.0
 PROBE_RECORDS = 100
 
