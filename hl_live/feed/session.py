@@ -89,7 +89,7 @@ class Session:
         self._write: Write | None = None
         self._is_sending = False
         self._n_missed_before = 0
-        self._answers: deque[str] = deque()
+        self._answers: deque[Outgoing] = deque()
         self._subscriptions: dict[str, Subscription] = {}
         self._resumes: dict[str, tuple[Resume, asyncio.Task[None]]] = {}
         self._ready = asyncio.Event()
@@ -154,7 +154,7 @@ class Session:
 
     def take(self) -> list[Outgoing]:
         """What can be sent now, answers first; whoever takes it settles it."""
-        taken = [Outgoing(text) for text in self._answers]
+        taken = list(self._answers)
         self._answers.clear()
         self._room.set()
         now = self._clock()
@@ -212,6 +212,7 @@ class Session:
             choice, self._limits.max_messages, self._ready.set, self._fanout.drop, self._push
         )
         self._subscriptions[name] = subscription
+        told = positions or self._fanout.positions(name)
         self._answer(
             SubscribedMessage(
                 stream=name,
@@ -223,8 +224,10 @@ class Session:
                 max_hz=choice.max_hz,
                 resumed=bool(positions),
                 complete=name in self._fanout.complete,
-                positions=positions or self._fanout.positions(name),
-            )
+                positions=told,
+            ),
+            name,
+            tuple(told.items()),
         )
         if positions:
             resume = Resume(subscription, positions, self._fanout, self._past, self._limits.max_resume)
@@ -260,8 +263,10 @@ class Session:
             self._end(name)
             self._answer(UnsubscribedMessage(name))
 
-    def _answer(self, message: msgspec.Struct) -> None:
-        self._answers.append(encode_message(message))
+    def _answer(
+        self, message: msgspec.Struct, stream: str = "", reached: tuple[tuple[int, int], ...] = ()
+    ) -> None:
+        self._answers.append(Outgoing(encode_message(message), stream, reached))
         if len(self._answers) >= MAX_ANSWERS:
             self._room.clear()
         self._ready.set()
