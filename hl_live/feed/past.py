@@ -65,7 +65,9 @@ class Past:
             self._kept.move_to_end(key)
             return kept
         first = key[1] * CHUNK_RECORDS
-        chunk = await self._shared(key, lambda: self._load(key, first, min(first + CHUNK_RECORDS, end)))
+        end = min(first + CHUNK_RECORDS, end)
+        # A reading that ends earlier would look like the end of the log.
+        chunk = await self._shared((key, end), lambda: self._load(key, first, end))
         assert isinstance(chunk, Chunk)  # noqa: S101 - what _load makes
         return chunk
 
@@ -89,11 +91,13 @@ class Past:
             task.cancel()
 
     async def _shared(self, key: object, work: Callable[[], Awaitable[object]]) -> object:
-        task = self._under_way.get(key)
+        # What was begun before a topic was made anew is of the old one.
+        of_log = (self._generation, key)
+        task = self._under_way.get(of_log)
         if task is None:
             task = asyncio.ensure_future(work())
-            self._under_way[key] = task
-            task.add_done_callback(lambda _: self._under_way.pop(key, None))
+            self._under_way[of_log] = task
+            task.add_done_callback(lambda _: self._under_way.pop(of_log, None))
         # One that leaves must not take it from the others.
         return await asyncio.shield(task)
 

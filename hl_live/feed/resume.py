@@ -46,8 +46,9 @@ class Resume:
         self._fanout = fanout
         self._past = past
         self._max_records = max_records
-        # A partition that the client has not heard of is younger than its positions.
-        self._cursors = dict.fromkeys(fanout.positions(subscription.name), 0) | dict(positions)
+        self._cursors = dict(positions)
+        # By partition, which of its logs the cursor is of: how many came before.
+        self._logs = {number: self._log_of(number) for number in positions}
         self._read_on = asyncio.Event()
         self._read_on.set()
 
@@ -76,9 +77,22 @@ class Resume:
     def _behind(self) -> list[int]:
         """The partitions whose cursor is not where the live feed is."""
         live = self._fanout.positions(self._subscription.name)
+        for number in live.keys() - self._cursors.keys():
+            # One that the client has not heard of is younger than its positions, whenever it is found.
+            self._cursors[number], self._logs[number] = 0, self._log_of(number)
         return [
-            number for number, cursor in self._cursors.items() if self._at(number, cursor) != live.get(number)
+            number
+            for number, cursor in self._cursors.items()
+            if self._at(number, cursor) != live.get(number) or self._is_replaced(number)
         ]
+
+    def _log_of(self, partition: int) -> int:
+        ring = self._fanout.ring(self._place(partition))
+        return 0 if ring is None else ring.n_replaced
+
+    def _is_replaced(self, partition: int) -> bool:
+        """Whether the cursor is of a log that is no more, wherever the new one ends."""
+        return self._logs[partition] != self._log_of(partition)
 
     def _at(self, partition: int, cursor: int) -> int:
         # Where another replica was ahead of us, the live feed goes on without what the client has.
@@ -96,6 +110,8 @@ class Resume:
         cursor, ring = self._cursors[partition], self._fanout.ring(self._place(partition))
         if ring is None:
             await self._look_for(partition)
+        elif self._is_replaced(partition):
+            self._begin_anew(partition, ring)
         elif cursor > ring.next_offset:
             await self._compare_end(partition)
         elif cursor >= ring.start:
@@ -112,13 +128,18 @@ class Resume:
             del self._cursors[partition]
         else:
             await asyncio.sleep(AGAIN_S)
-            # What has been found meanwhile is younger than the client's positions, too.
-            found = dict.fromkeys(self._fanout.positions(self._subscription.name), 0)
-            self._cursors = found | self._cursors
+
+    def _begin_anew(self, partition: int, ring: Ring) -> None:
+        # Not where memory begins: what has left it meanwhile is on Kafka.
+        self._skip(partition, ring.log_start, "replaced")
+        self._logs[partition] = ring.n_replaced
+        self._subscription.known_before.pop(partition, None)
 
     async def _compare_end(self, partition: int) -> None:
         """The client knows more than we do: another replica is ahead of us, or the topic was made anew."""
         low, high = await self._past.range(self._place(partition))
+        if self._is_replaced(partition):
+            return
         if self._cursors[partition] <= high:
             self._subscription.known_before[partition] = self._cursors[partition]
         else:
@@ -130,9 +151,12 @@ class Resume:
 
     async def _replay_kafka(self, partition: int, ring: Ring) -> None:
         cursor = self._cursors[partition]
-        chunk = await self._past.chunk(self._place(partition), cursor, ring.start)
+        # Also what memory has: so the chunk in which memory begins stays the same one while that moves on.
+        chunk = await self._past.chunk(self._place(partition), cursor, ring.next_offset)
+        if self._is_replaced(partition):
+            return
         if chunk.first > cursor:
-            self._skip(partition, chunk.first, "retention")
+            self._skip(partition, min(chunk.first, ring.start), "retention")
         elif chunk.next_offset <= cursor:
             # Kafka has not what we have read from it: it was cut.
             self._skip(partition, ring.start, "replaced")

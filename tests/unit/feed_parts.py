@@ -63,10 +63,15 @@ class House:
         self.starts: dict[Place, int] = {("energy", 0): n_before}
         self.now = 0.0
         self.delays: list[float] = []
-        self.fanout = Fanout(
-            STREAMS, self.delays.append, ring=ring, starts=lambda: self.starts, now=lambda: self.now
-        )
         self.past = Past(self._read, self._find_range)
+        self.fanout = Fanout(
+            STREAMS,
+            self.delays.append,
+            ring=ring,
+            starts=lambda: self.starts,
+            now=lambda: self.now,
+            on_replaced=self.past.forget,
+        )
         self.reads: list[tuple[Place, int, int]] = []
         for number in range(n_before):
             self.log.setdefault(("energy", 0), []).append(make_frame(number))
@@ -84,6 +89,12 @@ class House:
         ]
         log.extend(frames)
         self.fanout.publish([Span(stream, partition, first, len(log), frames)])
+
+    def make_anew(self, n: int, partition: int = 0) -> None:
+        """The Kafka topic is deleted and made again, and is given so many readings one by one."""
+        self.log["energy", partition] = []
+        for _ in range(n):
+            self.publish(["m1"], partition=partition)
 
     def client(self, **limits: int) -> "Client":
         return Client(self, Limits(**limits))
@@ -153,6 +164,12 @@ class Client:
             n_idle = 0 if self.read() else n_idle + 1
             await asyncio.sleep(0)
         return self.got[n_before:]
+
+    def gaps(self) -> list[tuple[int, int, int, str]]:
+        """Those of a range: partition, from and to which offset, and why."""
+        return [
+            (gap["partition"], gap["from_offset"], gap["to_offset"], gap["reason"]) for gap in self.of("gap")
+        ]
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [message for message in self.got if message["type"] == kind]
