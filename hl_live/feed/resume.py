@@ -13,7 +13,7 @@ from hl_live.feed.fanout import Fanout, Place
 from hl_live.feed.past import Past
 from hl_live.feed.ring import Ring
 from hl_live.feed.subscription import Subscription
-from hl_platform.core.errors import TransientError
+from hl_platform.core.errors import HlError
 
 log = structlog.get_logger()
 
@@ -66,7 +66,8 @@ class Resume:
                 return
             try:
                 await self._advance(behind[0])
-            except TransientError as exc:
+            except HlError as exc:
+                # An outage, or what counts as one here: a cluster that refuses us may let us in again.
                 log.warning("feed_resume_waits", stream=self._subscription.name, error=str(exc))
                 await asyncio.sleep(AGAIN_S)
             if self._subscription.n_past:

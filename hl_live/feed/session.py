@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import msgspec
+import structlog
 
 from hl_live.feed.fanout import Fanout
 from hl_live.feed.frames import Batch, Fields
@@ -27,6 +28,8 @@ from hl_live.feed.wire import Write
 from hl_platform.core.access import EVERYTHING, Grant, stream_scope
 from hl_platform.core.readings import DEVICE_ID
 from hl_platform.core.streams import Stream
+
+log = structlog.get_logger()
 
 # What a transport takes at once; what it holds is no longer in a queue, so this adds to the queues' bounds.
 TAKE_AT_ONCE = 100
@@ -52,6 +55,10 @@ class BadRequestError(Exception):
     def __init__(self, message: ErrorMessage) -> None:
         super().__init__(message.detail)
         self.message = message
+
+
+class SessionFailedError(Exception):
+    """A fault of ours has ended a subscription; the client is to connect again, and goes on where it was."""
 
 
 class Session:
@@ -87,7 +94,7 @@ class Session:
         # Messages that its client has been sent, and bytes that were pushed to it.
         self.n_sent = self.n_bytes_pushed = 0
         self._write: Write | None = None
-        self._is_sending = False
+        self._is_sending = self._has_failed = False
         self._n_missed_before = 0
         self._answers: deque[Outgoing] = deque()
         self._subscriptions: dict[str, Subscription] = {}
@@ -166,10 +173,16 @@ class Session:
         return taken
 
     async def next(self, patience_s: float | None = None) -> list[Outgoing]:
-        """Waits for something to send; nothing when that took longer than `patience_s`."""
+        """Waits for something to send; nothing when that took longer than `patience_s`.
+
+        Raises:
+            SessionFailedError: a subscription cannot go on. The connection must end, or its client would wait for ever.
+        """
         give_up_at = None if patience_s is None else self._clock() + patience_s
         while True:
             self._ready.clear()
+            if self._has_failed:
+                raise SessionFailedError
             if taken := self.take():
                 return taken
             times = [at for one in self._subscriptions.values() if (at := one.due_at()) is not None]
@@ -240,10 +253,13 @@ class Session:
         self._fanout.join(subscription)
 
     def _resumed(self, name: str, task: "asyncio.Task[None]") -> None:
-        if name in self._resumes and self._resumes[name][1] is task:
-            del self._resumes[name]
-        if not task.cancelled():
-            task.result()
+        if name not in self._resumes or self._resumes[name][1] is not task:
+            return
+        del self._resumes[name]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("feed_resume_failed", stream=name, exc_info=error)
+            self._has_failed = True
+            self._ready.set()
 
     def _end(self, name: str) -> None:
         if name in self._resumes:

@@ -11,7 +11,7 @@ from litestar.params import FromPath
 from hl_live.access_log import note_session
 from hl_live.auth.access import FEED, grant_of
 from hl_live.feed.messages import ErrorMessage, Subscribe, encode_message
-from hl_live.feed.session import BadRequestError, Session
+from hl_live.feed.session import BadRequestError, Session, SessionFailedError
 from hl_live.feed.wire import Write, text_frame
 from hl_live.frame_protocol import FRAMES
 from hl_live.params import DEVICES, read_params
@@ -24,7 +24,7 @@ Socket = WebSocket[Any, Any, Any]
 MAX_INPUT_BYTES = 65_536
 # RFC 6455 section 7.4.1, and 4000 to 4999 for our own, after the HTTP status of the same meaning.
 CLOSE_UNSUPPORTED, CLOSE_TRY_LATER, CLOSE_BAD_PARAMETER, CLOSE_UNKNOWN_STREAM = 1003, 1013, 4400, 4404
-CLOSE_FORBIDDEN = 4403
+CLOSE_FAILED, CLOSE_FORBIDDEN = 1011, 4403
 CLOSE_CODES = {
     "unknown_stream": CLOSE_UNKNOWN_STREAM,
     "forbidden": CLOSE_FORBIDDEN,
@@ -64,6 +64,8 @@ async def _admit(live: LiveService, socket: Socket, stream: str | None) -> None:
         except Refusal as refusal:
             await _send(socket, encode_message(refusal.message))
             await socket.close(code=refusal.close_code, reason=refusal.message.code)
+        except SessionFailedError:
+            await socket.close(code=CLOSE_FAILED, reason="failed")
 
 
 async def _serve(live: LiveService, socket: Socket, stream: str | None) -> None:

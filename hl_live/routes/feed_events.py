@@ -18,7 +18,7 @@ from litestar.types import Receive, Scope, Send
 from hl_live.access_log import note_session
 from hl_live.auth.access import FEED, grant_of
 from hl_live.feed.messages import MAX_HZ, Subscribe
-from hl_live.feed.session import BadRequestError, Session
+from hl_live.feed.session import BadRequestError, Session, SessionFailedError
 from hl_live.feed.subscription import Outgoing
 from hl_live.params import DEVICES, Param, operation_of, read_params
 from hl_live.problems import PROBLEMS, BadParameterError, ForbiddenError
@@ -196,7 +196,11 @@ async def _events(session: Session, positions: Positions) -> AsyncGenerator[byte
     """The events of one client, as it takes them."""
     yield f"retry: {RETRY_MS}\n\n".encode()
     while True:
-        taken = await session.next(BEAT_S)
+        try:
+            taken = await session.next(BEAT_S)
+        except SessionFailedError:
+            # An EventSource comes back by itself, with the id of its last event.
+            return
         if not taken:
             yield b": nothing new\n\n"
             continue

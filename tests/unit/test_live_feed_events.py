@@ -59,6 +59,19 @@ def test_each_stream_is_in_the_id_from_its_first_event_on() -> None:
     ]
 
 
+def test_events_end_where_a_resume_cannot_go_on() -> None:
+    async def run() -> list[Event]:
+        house = House(10)
+        house.past._read = house.past._find_range = fail
+        client = house.client().subscribe(positions={"energy": {0: 5}})
+        return await read_events(client, 2)
+
+    async def fail(*_: object) -> Any:  # noqa: ANN401
+        raise OSError
+
+    assert [message["type"] for _, message in asyncio.run(run())] == ["subscribed"]
+
+
 def test_an_id_is_what_other_clients_note_of_the_messages() -> None:
     """Of a resume over a gap, of a snapshot, of a slow client's gap, of positions and of what is live."""
 

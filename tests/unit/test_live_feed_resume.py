@@ -13,7 +13,7 @@ from hl_live.feed.resume import Resume
 from hl_live.feed.ring import Ring
 from hl_live.feed.session import Session
 from hl_live.feed.subscription import Subscription
-from hl_platform.core.errors import TransientError
+from hl_platform.core.errors import ConfigError, HlError, InvariantError, TransientError
 from tests.unit.feed_parts import STREAMS, Client, House, make_frame
 
 STEPS = st.lists(
@@ -264,9 +264,11 @@ def test_a_client_that_does_not_read_is_replayed_one_chunk_only() -> None:
     assert asyncio.run(run()) == 500
 
 
-def test_an_outage_of_kafka_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [TransientError("away"), ConfigError("refused"), InvariantError("odd")])
+def test_an_outage_of_kafka_is_waited_out(monkeypatch: pytest.MonkeyPatch, error: HlError) -> None:
+    """Also one in which it refuses us for a while."""
     monkeypatch.setattr("hl_live.feed.resume.AGAIN_S", 0)
-    failures = [TransientError("away"), TransientError("away")]
+    failures = [error, error]
 
     async def run() -> Client:
         house = House(10)

@@ -1,0 +1,60 @@
+"""One client's side of the protocol: requests that cannot be met, and connections that cannot go on."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from litestar import Litestar
+from litestar.exceptions import WebSocketDisconnect
+from litestar.testing import TestClient, WebSocketTestSession
+from litestar.types import Receive, Scope, Send
+
+from hl_live.feed.session import Session, SessionFailedError
+from hl_live.routes.feed import feed_routes
+from hl_live.service import LiveService
+from hl_platform.core.access import EVERYTHING
+from tests.unit.feed_parts import House
+
+
+async def fail(*_: object) -> Any:  # noqa: ANN401
+    raise OSError
+
+
+def receive_all(socket: WebSocketTestSession) -> None:
+    while True:
+        socket.receive_json(timeout=5)
+
+
+def test_a_session_whose_resume_cannot_go_on_fails() -> None:
+    async def run() -> None:
+        house = House(10)
+        house.past._read = fail
+        client = house.client().subscribe(positions={"energy": {0: 5}})
+        client.read()
+        with pytest.raises(SessionFailedError):
+            await asyncio.wait_for(client.session.next(), 5)
+
+    asyncio.run(run())
+
+
+def test_a_connection_whose_resume_cannot_go_on_is_closed() -> None:
+    house = House(10)
+    house.past._read = fail
+    live = SimpleNamespace(
+        settings=SimpleNamespace(live=SimpleNamespace(max_clients=1)),
+        open_session=lambda _: house.client().session,
+        close_session=Session.close,
+    )
+    routes = Litestar(feed_routes(cast("LiveService", live)), openapi_config=None, logging_config=None)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["auth"] = EVERYTHING  # type: ignore[typeddict-item]
+        await routes(scope, receive, send)
+
+    with TestClient(app) as client, client.websocket_connect("/api/v1/feed") as socket:
+        socket.send_json({"type": "subscribe", "streams": ["energy"], "positions": {"energy": {"0": 5}}})
+        with pytest.raises(WebSocketDisconnect) as end:
+            receive_all(socket)
+    # Clients come back after this one: RFC 6455, 7.4.1.
+    assert end.value.code == 1011
