@@ -106,11 +106,12 @@ class Fanout:
                 self._offer(span.stream, span.frames[first : first + PUSH_AT_ONCE])
 
     def put_stored(self, stream: str, frames: Iterable[Frame]) -> None:
-        """Takes newest readings from the database; those that are news go to everyone who wants them."""
+        """Takes newest readings from the database; those that are news go to everyone who wants snapshots of them."""
         taken = self.latest[stream].put_stored(frames)
         if taken:
             for subscription in self._joined(stream):
-                subscription.show(taken)
+                if subscription.snapshots:
+                    subscription.show(taken)
 
     def tell_positions(self) -> None:
         """Has every subscription told how far it is."""

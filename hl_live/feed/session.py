@@ -222,7 +222,13 @@ class Session:
     def _begin(self, choice: Choice, positions: Mapping[int, int] | None, request: Subscribe) -> None:
         name = choice.stream.name
         subscription = Subscription(
-            choice, self._limits.max_messages, self._ready.set, self._fanout.drop, self._push
+            choice,
+            self._limits.max_messages,
+            self._ready.set,
+            self._fanout.drop,
+            self._push,
+            # Who resumes gets each reading as itself.
+            snapshots=request.snapshot and not positions,
         )
         self._subscriptions[name] = subscription
         told = positions or self._fanout.positions(name)
@@ -248,7 +254,7 @@ class Session:
             self._resumes[name] = resume, task
             task.add_done_callback(lambda done: self._resumed(name, done))
             return
-        if request.snapshot:
+        if subscription.snapshots:
             subscription.show(self._fanout.latest[name].list(choice.device_ids))
         self._fanout.join(subscription)
 

@@ -48,6 +48,7 @@ class Subscription:
         on_ready: called when there is something to take.
         on_gone: called with frames that will never be sent.
         push: sends live readings at once, if nothing of this client waits and its socket has room.
+        snapshots: whether it is shown newest readings that the database tells.
 
     Guarantee: hands out every reading that it was offered and that was asked for, in order, or, in mode `all`, a
     count of the missing ones before the reading that follows the first hole. Holds at most `max_messages`
@@ -61,8 +62,11 @@ class Subscription:
         on_ready: Callable[[], None],
         on_gone: Callable[[list[Frame]], None],
         push: Callable[[Batch, Fields], bool],
+        *,
+        snapshots: bool,
     ) -> None:
         self.choice = choice
+        self.snapshots = snapshots
         self.name = choice.stream.name
         self.conflates = choice.mode == "latest" or choice.max_hz is not None
         # Before its offsets, readings of a partition are known to the client: another replica was ahead of us.

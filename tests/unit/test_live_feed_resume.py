@@ -299,6 +299,26 @@ def test_a_reading_that_the_database_told_first_is_not_told_again() -> None:
     assert client.offsets() == [0, 1, 2, 3, 4, 5, 6, 8, 9]
 
 
+@pytest.mark.parametrize("options", [{"snapshot": False}, {"positions": {"energy": {0: 4}}}])
+def test_a_client_that_has_no_snapshot_is_not_shown_what_the_database_tells_later(
+    options: dict[str, object],
+) -> None:
+    async def run() -> Client:
+        house = House(4)
+        stored = make_frame(7, "m1")
+        client = house.client().subscribe(**options)
+        await client.settle()
+        house.fanout.put_stored("energy", [Frame(STREAMS["energy"], stored.reading, None)])
+        house.publish(["m1"] * 6)
+        await client.settle()
+        return client
+
+    client = asyncio.run(run())
+    assert [message for message in client.of("data") if message.get("snapshot")] == []
+    # Nor is the reading held for one that it has been shown.
+    assert client.offsets() == [4, 5, 6, 7, 8, 9]
+
+
 def test_positions_are_told_when_everything_before_them_has_been() -> None:
     house = House()
     client = house.client().subscribe(device_id=["m1"])
