@@ -133,10 +133,17 @@ class Subscription:
             stream=self.name, partition=partition, from_offset=from_offset, to_offset=to_offset, reason=reason
         )
         item = Outgoing(encode_message(gap), self.name, ((partition, to_offset),))
+        # What is older than the gap comes before it, whether it is due or not.
+        older, self._newest = self._newest, {}
         if past:
+            # Nothing is live before it has joined.
+            self._past.extend(self._out(frame, live=False) for frame, _ in older.values())
             self._past.append(item)
         else:
             self.known_before.pop(partition, None)
+            self._queue.extend(
+                frame if is_live else self._out(frame, live=False) for frame, is_live in older.values()
+            )
             self._queue.append(item)
         self._on_ready()
 
@@ -184,7 +191,7 @@ class Subscription:
             taken.append(self._out(item) if isinstance(item, Frame) else item)
         if not self._queue:
             self._limit = self._max_messages
-        if self._newest and now >= self._due_at:
+        if self._newest and not self._queue and now >= self._due_at:
             taken += self._take_newest(now)
         if self._positions is not None and not self._queue and not self._newest:
             taken.append(self._take_positions(self._positions()))

@@ -136,6 +136,65 @@ def test_a_chunk_of_kafka_is_read_once_while_what_memory_holds_moves_on() -> Non
     assert [(first, end) for _, first, end in asyncio.run(run()).reads] == [(0, 450)]
 
 
+def places(client: Client) -> list[tuple[str, int]]:
+    """Offsets of data and where gaps end, in the order in which they were told."""
+    return [
+        ("gap", message["to_offset"]) if message["type"] == "gap" else ("data", message["position"]["offset"])
+        for message in client.got
+        if message["type"] in ("data", "gap")
+    ]
+
+
+@pytest.mark.parametrize("options", [{"mode": "latest"}, {"max_hz": 0.1}])
+def test_a_gap_comes_behind_older_readings_that_were_not_due_yet(options: dict[str, object]) -> None:
+    house = House()
+    client = house.client().subscribe(**options)
+    house.publish()
+    client.read()
+    # More than are taken at once.
+    house.publish([f"m{number}" for number in range(150)])
+    house.make_anew(1)
+    client.read()
+    house.now += 60
+    client.read()
+    assert places(client) == [*(("data", offset) for offset in range(151)), ("gap", 0), ("data", 0)]
+    client.session.close()
+    assert all(frame.n_pending == 0 for frame in house.log["energy", 0])
+
+
+def test_readings_that_wait_before_a_gap_are_let_go_where_their_client_leaves() -> None:
+    house = House()
+    client = house.client().subscribe(max_hz=0.1)
+    house.publish()
+    client.read()
+    house.publish(["m1", "m2"])
+    old = house.log["energy", 0]
+    house.make_anew(1)
+    assert [frame.n_pending for frame in old] == [0, 1, 1]
+    client.session.close()
+    assert [frame.n_pending for frame in old] == [0, 0, 0]
+
+
+def test_a_gap_within_a_resume_comes_behind_older_readings_of_the_latest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> Client:
+        house = House(1_200, SMALL)
+        read = house.past._read
+
+        async def read_until_made_anew(place: Place, first: int, end: int) -> Chunk:
+            if first == 500:
+                house.make_anew(3)
+            return await read(place, first, end)
+
+        monkeypatch.setattr(house.past, "_read", read_until_made_anew)
+        client = await resuming(house, 0, mode="latest")
+        await client.settle()
+        return client
+
+    assert places(asyncio.run(run())) == [("data", 499), ("gap", 0), ("data", 2)]
+
+
 def test_what_memory_has_is_told_though_kafka_has_deleted_it() -> None:
     async def run() -> Client:
         house = House(100, SMALL, low=150)
