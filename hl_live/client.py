@@ -71,7 +71,7 @@ class FeedClient:
         url: of the service, such as http://127.0.0.1:8000.
         streams: their names.
         device_id: only these; None for every device.
-        fields: only these of the data; None for all.
+        fields: only these of the data, each declared by one of the streams; None for all.
         mode: `all`, or the `latest` of each device.
         max_hz: readings a second of each device at most.
         positions: by stream and Kafka partition, where an earlier client ended (its `positions`).
@@ -144,8 +144,7 @@ class FeedClient:
             await asyncio.sleep(self._backoff.next_s())
 
     async def _listen(self, connection: ClientConnection) -> AsyncGenerator[Answer, None]:
-        for stream in self._streams:
-            await connection.send(encode_message(self._request(stream)))
+        await connection.send(encode_message(self._request()))
         async for text in connection:
             message = _decoder.decode(text)
             if isinstance(message, ErrorMessage) and message.code in FOR_GOOD:
@@ -155,15 +154,16 @@ class FeedClient:
             note_progress(self.positions, message)
             yield message
 
-    def _request(self, stream: str) -> Subscribe:
-        known = self.positions.get(stream)
+    def _request(self) -> Subscribe:
+        # One for all streams: each field need be declared by one of them only.
+        known = {name: found for name in self._streams if (found := self.positions.get(name))}
         return Subscribe(
-            streams=[stream],
+            streams=self._streams,
             device_id=self._device_id,
             fields=self._fields,
             mode=self._mode,
             max_hz=self._max_hz,
-            positions={stream: known} if known else None,
+            positions=known or None,
         )
 
 

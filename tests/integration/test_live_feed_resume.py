@@ -251,6 +251,20 @@ def listen_refused(live: LiveProcess) -> None:
     asyncio.run(run())
 
 
+def test_a_client_asks_for_fields_of_several_streams(live: LiveProcess) -> None:
+    async def run() -> list[Answer]:
+        async with (
+            asyncio.timeout(PATIENCE_S),
+            FeedClient(
+                f"http://127.0.0.1:{live.port}", ["energy", "heatpump"], fields=["power_kw", "actual_temp"]
+            ) as client,
+        ):
+            return [await anext(aiter(client)) for _ in range(2)]
+
+    told = [(one.stream, one.fields) for one in asyncio.run(run()) if isinstance(one, SubscribedMessage)]
+    assert told == [("energy", ["power_kw"]), ("heatpump", ["actual_temp"])]
+
+
 @contextmanager
 def events(
     live: LiveProcess, last_id: str | None = None, **query: object

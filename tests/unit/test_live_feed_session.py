@@ -10,11 +10,13 @@ from litestar.exceptions import WebSocketDisconnect
 from litestar.testing import TestClient, WebSocketTestSession
 from litestar.types import Receive, Scope, Send
 
+from hl_live.client import FeedClient
+from hl_live.feed.messages import encode_message
 from hl_live.feed.session import Session, SessionFailedError
 from hl_live.routes.feed import feed_routes
 from hl_live.service import LiveService
 from hl_platform.core.access import EVERYTHING
-from tests.unit.feed_parts import House
+from tests.unit.feed_parts import Client, House
 
 
 async def fail(*_: object) -> Any:  # noqa: ANN401
@@ -24,6 +26,25 @@ async def fail(*_: object) -> Any:  # noqa: ANN401
 def receive_all(socket: WebSocketTestSession) -> None:
     while True:
         socket.receive_json(timeout=5)
+
+
+def test_the_python_client_asks_for_all_of_its_streams_at_once() -> None:
+    """So that it may name fields of each; it goes on where it was in those that it had."""
+    fields = ["power_kw", "actual_temp"]
+    known = {"energy": {0: 2}, "temperature": {0: 5}}
+    asks = FeedClient("http://127.0.0.1", ["energy", "heatpump"], fields=fields, positions=known)
+
+    async def run() -> Client:
+        client = House(3).client()
+        client.session.receive(encode_message(asks._request()))
+        await client.settle()
+        return client
+
+    client = asyncio.run(run())
+    assert client.of("error") == []
+    assert [
+        (one["stream"], one["fields"], one["resumed"], one["positions"]) for one in client.of("subscribed")
+    ] == [("energy", ["power_kw"], True, {"0": 2}), ("heatpump", ["actual_temp"], False, {})]
 
 
 def test_a_session_whose_resume_cannot_go_on_fails() -> None:
