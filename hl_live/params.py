@@ -13,6 +13,7 @@ from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 
 from hl_live.answer_docs import document
 from hl_live.problems import BadParameterError
+from hl_platform.core.access import MAX_DEVICES
 from hl_platform.core.levels import local_midnight
 from hl_platform.core.readings import DEVICE_ID, MAX_DEVICE_ID_CHARS
 
@@ -24,8 +25,6 @@ DEFAULT_LIMIT = 1_000
 DEFAULT_POINTS = 500
 WHOLE = re.compile("[0-9]{1,19}")
 LOCAL_DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
-# As many as a page would show; keeps the length of a query bounded.
-MAX_DEVICES = 200
 
 
 class Param(NamedTuple):

@@ -7,17 +7,19 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from hl_platform.core.access import MAX_DEVICES
 from hl_platform.core.readings import MAX_DEVICE_ID_CHARS
 
-# As many as a page would show; keeps a subscription's size bounded.
-MAX_DEVICES = 200
 MAX_FIELDS = 200
 MAX_STREAMS = 100
+# Of one stream; far beyond what a home's topics have.
+MAX_PARTITIONS = 1_000
 MAX_HZ = 1_000.0
 
 Mode = Literal["all", "latest"]
 Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Partition = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Offsets = Annotated[dict[Partition, Offset], Meta(max_length=MAX_PARTITIONS)]
 Name = Annotated[str, Meta(min_length=1, max_length=100)]
 DeviceId = Annotated[str, Meta(min_length=1, max_length=MAX_DEVICE_ID_CHARS)]
 ErrorCode = Literal[
@@ -46,7 +48,7 @@ class Subscribe(
     fields: Annotated[list[Name], Meta(max_length=MAX_FIELDS)] | None = None
     mode: Mode = "all"
     max_hz: Annotated[float, Meta(gt=0, le=MAX_HZ)] | None = None
-    positions: dict[Name, dict[Partition, Offset]] | None = None
+    positions: Annotated[dict[Name, Offsets], Meta(max_length=MAX_STREAMS)] | None = None
     snapshot: bool = True
 
 
@@ -58,7 +60,7 @@ class Unsubscribe(
     streams: Annotated[list[Name], Meta(min_length=1, max_length=MAX_STREAMS)]
 
 
-class Ping(msgspec.Struct, frozen=True, tag_field="type", tag="ping"):
+class Ping(msgspec.Struct, frozen=True, tag_field="type", tag="ping", forbid_unknown_fields=True):
     """Asks whether the service is there."""
 
 

@@ -137,6 +137,9 @@ class Session:
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             self._answer(ErrorMessage("bad_message", str(exc)))
             return
+        except RecursionError:
+            self._answer(ErrorMessage("bad_message", "It is nested too deeply."))
+            return
         try:
             match request:
                 case Subscribe():
@@ -282,6 +285,7 @@ class Session:
                 raise BadRequestError(
                     ErrorMessage("not_subscribed", f"{name!r:.100} is not subscribed.", name)
                 )
+        for name in dict.fromkeys(request.streams):
             self._end(name)
             self._answer(UnsubscribedMessage(name))
 

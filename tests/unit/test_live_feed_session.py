@@ -28,6 +28,48 @@ def receive_all(socket: WebSocketTestSession) -> None:
         socket.receive_json(timeout=5)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"x": ' + "[" * 60_000 + "]" * 60_000 + ', "type": "ping"}',
+        '{"type": "subscribe", "streams": ["energy"], "positions": ' + '{"a":' * 10_000 + "1" + "}" * 10_000,
+        '{"type": "ping", "streams": []}',
+        '{"type": "unsubscribe", "streams": ["energy"], "device_id": null}',
+    ],
+)
+def test_what_cannot_be_understood_is_answered(text: str) -> None:
+    client = House(3).client()
+    client.session.receive(text)
+    assert [(message["type"], message["code"]) for message in client.read()] == [("error", "bad_message")]
+
+
+@pytest.mark.parametrize(
+    "positions",
+    [
+        {"energy": dict.fromkeys(range(1_001), 0)},
+        {f"stream{number}": {0: 0} for number in range(101)},
+    ],
+)
+def test_positions_are_bounded(positions: dict[str, dict[int, int]]) -> None:
+    client = House(3).client().subscribe(positions=positions)
+    assert [message["type"] for message in client.read()] == ["error"]
+
+
+def test_unsubscribing_ends_all_of_the_streams_or_none() -> None:
+    house = House(3)
+    client = house.client().subscribe("energy", "heatpump")
+    client.read()
+    client.ask(type="unsubscribe", streams=["energy", "nosuch", "heatpump"])
+    assert [(message["type"], message["stream"]) for message in client.read()] == [("error", "nosuch")]
+    house.publish()
+    assert [message["type"] for message in client.read()] == ["data"]
+    client.ask(type="unsubscribe", streams=["energy", "heatpump", "energy"])
+    assert [(message["type"], message["stream"]) for message in client.read()] == [
+        ("unsubscribed", "energy"),
+        ("unsubscribed", "heatpump"),
+    ]
+
+
 def test_the_python_client_asks_for_all_of_its_streams_at_once() -> None:
     """So that it may name fields of each; it goes on where it was in those that it had."""
     fields = ["power_kw", "actual_temp"]
