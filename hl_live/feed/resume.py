@@ -89,7 +89,7 @@ class Resume:
 
     def _log_of(self, partition: int) -> int:
         ring = self._fanout.ring(self._place(partition))
-        return 0 if ring is None else ring.n_replaced
+        return 0 if ring is None else len(ring.replaced_at)
 
     def _is_replaced(self, partition: int) -> bool:
         """Whether the cursor is of a log that is no more, wherever the new one ends."""
@@ -132,8 +132,11 @@ class Resume:
 
     def _begin_anew(self, partition: int, ring: Ring) -> None:
         # Not where memory begins: what has left it meanwhile is on Kafka.
-        self._skip(partition, ring.log_start, "replaced")
-        self._logs[partition] = ring.n_replaced
+        to_offset = min(ring.replaced_at[self._logs[partition] :])
+        # Of a log that was cut further on, the client has missed nothing yet.
+        if to_offset < self._cursors[partition]:
+            self._skip(partition, to_offset, "replaced")
+        self._logs[partition] = len(ring.replaced_at)
         self._subscription.known_before.pop(partition, None)
 
     async def _compare_end(self, partition: int) -> None:

@@ -18,15 +18,14 @@ class Ring:
         start: the next offset of the partition, as far as is known.
         max_frames, max_bytes: what it holds at most.
 
-    Guarantee: holds every frame from `start` on, before `next_offset`. `n_replaced` rises where offsets begin again, at
-    `log_start`: what was known of the partition's offsets before is of another log.
+    Guarantee: holds every frame from `start` on, before `next_offset`. `replaced_at` has each offset at which
+    the partition has begun again: what was known of it from there on is of another log.
     """
 
     def __init__(self, start: int, max_frames: int, max_bytes: int) -> None:
         self.start = start
         self.next_offset = start
-        self.log_start = start
-        self.n_replaced = 0
+        self.replaced_at: list[int] = []
         self.n_bytes = 0
         self._max_frames = max_frames
         self._max_bytes = max_bytes
@@ -50,8 +49,7 @@ class Ring:
     def begin_at(self, offset: int) -> None:
         """Forgets all: the partition goes on somewhere else."""
         if offset < self.next_offset:
-            self.n_replaced += 1
-            self.log_start = offset
+            self.replaced_at.append(offset)
         self._frames.clear()
         self._head = self.n_bytes = 0
         self.start = self.next_offset = offset

@@ -37,6 +37,23 @@ def test_a_topic_that_is_made_anew_under_a_resume_is_a_gap_and_then_all_of_its_r
     assert client.gaps() == [(0, 500, 0, "replaced")]
 
 
+@pytest.mark.parametrize(("cut_at", "gaps"), [(700, []), (300, [(0, 500, 300, "replaced")])])
+def test_a_log_that_is_cut_under_a_resume_is_a_gap_only_where_the_client_had_more(
+    cut_at: int, gaps: list[tuple[int, int, int, str]]
+) -> None:
+    async def run() -> Client:
+        house = House(1_000, SMALL)
+        client = await resuming(house, 0)
+        del house.log["energy", 0][cut_at:]
+        house.publish(["m1"] * 200)
+        await client.settle()
+        return client
+
+    client = asyncio.run(run())
+    assert client.offsets() == [*range(500), *range(min(cut_at, 500), cut_at + 200)]
+    assert client.gaps() == gaps
+
+
 def test_a_topic_that_is_made_anew_while_kafka_is_read_is_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> Client:
         house = House(1_000, SMALL)
