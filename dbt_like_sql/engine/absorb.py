@@ -20,6 +20,7 @@ from dbt_like_sql.engine.database import BulkDatabase
 from dbt_like_sql.engine.floors import floor_below, floor_of, hold_floors
 from dbt_like_sql.engine.model import Model
 from dbt_like_sql.engine.objects import compute_function, events_function
+from dbt_like_sql.engine.pace import plan_chunk
 from dbt_like_sql.engine.project import Project
 from dbt_like_sql.engine.refresh import Bucket, Refresher
 from dbt_like_sql.engine.render import Renderer
@@ -29,8 +30,8 @@ from hl_platform.core.streams import Stream
 
 log = structlog.get_logger()
 
-# Local days of devices in one transaction.
-DAYS_AT_A_TIME = 64
+# Local days of devices in one transaction, at most.
+MAX_DAYS = 64
 MAX_TRIES = 20
 PAUSE_S = 0.2
 ROWS = "pg_temp.absorbed_rows"
@@ -77,12 +78,17 @@ class Absorber:
             ConfigError: a file of the archive is missing or damaged. Marks, rows and aggregates stay as they were.
             TransientError: the database is away, or the table was in use all the time.
         """
-        total = Absorbed(0, 0, 0)
-        while (done := self._insistently(stream)).n_marks:
+        total, limit = Absorbed(0, 0, 0), 1
+        while True:
+            began = time.perf_counter()
+            done = self._insistently(stream, limit)
+            if not done.n_marks:
+                return total
             total = Absorbed(*(a + b for a, b in zip(total, done, strict=True)))
-        return total
+            # A writer that brings more of what is absorbed waits until the end of the transaction.
+            limit = min(MAX_DAYS, plan_chunk(limit, (time.perf_counter() - began) * 1000).limit)
 
-    def absorb(self, stream: Stream, limit: int = DAYS_AT_A_TIME) -> Absorbed:
+    def absorb(self, stream: Stream, limit: int = MAX_DAYS) -> Absorbed:
         """Absorbs up to `limit` local days of devices, the newest first.
 
         Raises:
@@ -114,10 +120,10 @@ class Absorber:
         log.info("late_rows_absorbed", table=stream.table, **done._asdict(), duration_ms=duration_ms)
         return done
 
-    def _insistently(self, stream: Stream) -> Absorbed:
+    def _insistently(self, stream: Stream, limit: int) -> Absorbed:
         for attempt in range(MAX_TRIES):
             try:
-                return self.absorb(stream)
+                return self.absorb(stream, limit)
             except TransientError as exc:
                 if attempt + 1 == MAX_TRIES:
                     raise

@@ -101,12 +101,12 @@ from (
     from absorbed_late as l
 ) as step
 cross join lateral (
-    select greatest(prev_at, at - interval '31 days') as from_at, least(next_at, at + interval '31 days') as to_at
+    select greatest(prev_at, at - interval '744 hours') as from_at, least(next_at, at + interval '744 hours') as to_at
     union all
     select prev_at, least(prev_at + make_interval(secs => %(max_gap_s)s), at)
-    where prev_at < at - interval '31 days'
+    where prev_at < at - interval '744 hours'
     union all
-    select greatest(prev_at, next_at - interval '31 days'), next_at where next_at > at + interval '31 days'
+    select greatest(prev_at, next_at - interval '744 hours'), next_at where next_at > at + interval '744 hours'
 ) as part
 cross join lateral (
     select distinct hl.bucket_start('day', moment) as day

@@ -7,7 +7,13 @@ from datetime import datetime
 import structlog
 
 from dbt_like_sql.engine.database import Database
-from dbt_like_sql.engine.mark_objects import mark_function, mark_triggers, truncate_function, truncate_trigger
+from dbt_like_sql.engine.mark_objects import (
+    mark_function,
+    mark_triggers,
+    override_function,
+    truncate_function,
+    truncate_trigger,
+)
 from dbt_like_sql.engine.marks import DEVICES
 from dbt_like_sql.engine.model import Model
 from dbt_like_sql.engine.objects import (
@@ -139,6 +145,9 @@ def deploy(db: Database, project: Project, timezone: str, version: str) -> list[
             db.rows(mark_function(stream, models))
             db.rows(truncate_function(stream, models))
             _ensure_triggers(db, stream)
+        db.rows(
+            override_function({name: project.over_readings(one) for name, one in project.streams.items()})
+        )
         deployed = {str(model): str(digest) for model, digest in db.rows(DEPLOYED)}
         digests = {model.name: digest_of(model, renderer, timezone) for model in project.models.values()}
         changed = _plan_changed(project, deployed, digests)

@@ -1,7 +1,8 @@
 """The triggers that mark what changes of readings make dirty, whoever makes them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from dbt_like_sql.engine.render import MAX_SPREAD
 from hl_platform.core.streams import Stream
 
 
@@ -13,8 +14,9 @@ def mark_function(stream: Stream, models: Sequence[str]) -> str:
     more than computing a bucket too many, more is marked: behind a live reading everything until now.
 
     Two transactions at the same time must not each mark with a neighbour in mind that the other one takes away or
-    brings: whoever removes readings is alone with his devices, and so is who begins after a silence with all others
-    who do. Everybody else only shares a lock. The devices share 64 locks of a table, which are few enough.
+    brings: whoever removes readings, or brings some of more than an hour ago, is alone with his devices, and so is who
+    begins after a silence with all others who do. Everybody else only shares a lock. The devices share 64 locks of a
+    table, which are few enough. Whoever waited for a lock must see what he waited for, so only read committed will do.
     """
     table = f"public.{stream.table}"
     names = ", ".join(f"('{name}')" for name in models)
@@ -43,19 +45,25 @@ begin
     if first_of_all is null then
         return null;
     end if;
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'readings can be changed in transactions at the level read committed only'
+            using errcode = 'object_not_in_prerequisite_state', hint = 'begin isolation level read committed';
+    end if;
     is_gone := tg_op = 'DELETE' or tg_name = 'mark_update_old' and exists (
         select from changed as c where not exists (
             select from {table} as t where t.device_id = c.device_id and t.timestamp = c.timestamp));
-    if is_gone then
+    if is_gone or first_of_all < now() - interval '1 hour' then
         perform pg_advisory_xact_lock(hashtext('{table}'), slot)
         from (select distinct hashtext(device_id) & 63 as slot from changed order by 1) as slots;
+    else
+        perform pg_advisory_xact_lock_shared(hashtext('{table}'), slot)
+        from (select distinct hashtext(device_id) & 63 as slot from changed order by 1) as slots;
+    end if;
+    if is_gone then
         update hl.dirty as d set known_at = null
         from (select distinct device_id, date_bin('1 hour', timestamp, 'epoch') as hour from changed) as c
         where d.model in (select model from (values {names}) as m (model))
             and d.device_id = c.device_id and d.bucket = c.hour;
-    else
-        perform pg_advisory_xact_lock_shared(hashtext('{table}'), slot)
-        from (select distinct hashtext(device_id) & 63 as slot from changed order by 1) as slots;
     end if;
     -- Live readings of devices that were heard of within this hour make nothing dirty but this hour. Nearly always it
     -- is marked already, by a reading that came before; and where many devices send, locking all those marks would
@@ -109,7 +117,8 @@ begin
             end as prev_at,
             case
                 when behind_at < last_at + interval '1 hour' then behind_at
-                when last_at > now() - interval '1 hour' then greatest(last_at, now())
+                -- Not until now(), which is when the transaction began.
+                when last_at > now() - interval '1 hour' then greatest(last_at, clock_timestamp())
                 else coalesce(
                     (hl.after_{stream.table}(g.device_id, g.last_at + interval '1 microsecond')).timestamp,
                     behind_at, last_at)
@@ -125,15 +134,15 @@ begin
         ) as g
         join unnest(devices, nears) as known (device_id, at) on known.device_id = g.device_id
     ), reach as (
-        select device_id, first_at, last_at, greatest(prev_at, first_at - interval '31 days') as from_at,
-            least(next_at, last_at + interval '31 days') as to_at
+        select device_id, first_at, last_at, greatest(prev_at, first_at - {MAX_SPREAD}) as from_at,
+            least(next_at, last_at + {MAX_SPREAD}) as to_at
         from near
         union all
         select device_id, first_at, last_at, prev_at, least(prev_at + interval '{stream.max_gap_s} seconds', first_at)
-        from near where prev_at < first_at - interval '31 days'
+        from near where prev_at < first_at - {MAX_SPREAD}
         union all
-        select device_id, first_at, last_at, greatest(prev_at, next_at - interval '31 days'), next_at
-        from near where next_at > last_at + interval '31 days'
+        select device_id, first_at, last_at, greatest(prev_at, next_at - {MAX_SPREAD}), next_at
+        from near where next_at > last_at + {MAX_SPREAD}
     )
     select m.model, hours.device_id, hours.hour,
         min(case when not is_gone and hours.hour = date_bin('1 hour', hours.first_at, 'epoch') then hours.first_at end)
@@ -176,6 +185,30 @@ create or replace function hl.mark_truncated_{stream.table}() returns trigger la
 begin
 {marks}
     return null;
+end
+$mark$"""
+
+
+def override_function(models: Mapping[str, Sequence[str]]) -> str:
+    """Makes the trigger function that marks what a person's word about a counter's event makes dirty.
+
+    Args:
+        models: those made directly from the readings of a stream, by its name.
+    """
+    names = ", ".join(f"('{stream}', '{name}')" for stream, over in models.items() for name in over)
+    return f"""\
+create or replace function hl.mark_overridden() returns trigger language plpgsql as $mark$
+declare
+    event hl.counter_events := coalesce(new, old);
+begin
+    if new.override is distinct from old.override then
+        perform hl.mark(m.model, event.device_id, greatest(event.before_at, event.at - {MAX_SPREAD}), event.at)
+        from (values {names}) as m (stream, model) where m.stream = event.stream;
+        if tg_op <> 'DELETE' then
+            new.override_at := clock_timestamp();
+        end if;
+    end if;
+    return coalesce(new, old);
 end
 $mark$"""
 

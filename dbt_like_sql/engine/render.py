@@ -15,8 +15,9 @@ from hl_platform.core.streams import Field, Stream
 MACRO_FILES = ("columns", "merged", "pieces")
 MACRO = re.compile(r"{% macro ([a-z]\w*)")
 STEPS: Mapping[str, str] = {"minute": "interval '1 minute'", "hour": "interval '1 hour'"}
-# Over no more than this is what a counter moved while it was silent spread out.
-MAX_SPREAD = "interval '31 days'"
+# Over no more than this is what a counter moved while it was silent spread out: 31 days. In hours, which are as long in
+# every time zone: a session's days have 23 or 25 of them when its clocks change.
+MAX_SPREAD = "interval '744 hours'"
 
 
 class Scope(NamedTuple):

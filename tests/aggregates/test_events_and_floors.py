@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,23 @@ def test_what_a_person_says_a_reset_moved_counts_at_every_level_at_once(house: H
     assert house.differences("energy", device) == []
     house.drain()
     assert house.differences("energy", device) == []
+
+
+def test_what_a_person_says_counts_in_models_of_the_household_too(
+    own_house: House, device: str, tmp_path: Path
+) -> None:
+    packaged = Path(str(resources.files("dbt_like_sql") / "models" / "energy" / "energy_hourly.sql"))
+    text = packaged.read_text("utf-8").replace("name: energy_hourly", "name: energy_mine")
+    (tmp_path / "energy_mine.sql").write_text(text, "utf-8")
+    own_house.deploy("Europe/Berlin", load_project(own_house.streams, str(tmp_path)))
+    own_house.writer("energy").write(device, meter(STEPS))
+    own_house.drain()
+    override(own_house, device, 11.5)
+    sums = "select (select sum(consumption_kwh) from energy_mine), (select sum(consumption_kwh) from energy_hourly)"
+    [(mine, hourly)] = own_house.execute(sums)
+    assert mine == hourly
+    own_house.drain()
+    assert own_house.execute(sums) == [(hourly, hourly)]
 
 
 def test_override_survives_a_correction_of_its_hour(house: House, device: str) -> None:

@@ -2,7 +2,11 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
+
+import psycopg
+import pytest
 
 from dbt_like_sql.engine.refresh import Refresher
 from hl_platform.adapters.postgres.connection import connect
@@ -173,6 +177,57 @@ def test_first_readings_of_a_device_by_two_writers_at_once_are_joined(house: Hou
         done.result()
     two.conn.close()
     assert house.differences("energy", device) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "between", "behind"),
+    [(("10:20", "10:30"), "10:50", "11:20"), (("09:40", "09:50"), "10:10", "15:00")],
+    ids=["the next hour", "hours behind"],
+)
+def test_late_readings_of_two_writers_at_once_are_joined_though_a_refresh_comes_between(
+    house: House, device: str, before: tuple[str, str], between: str, behind: str
+) -> None:
+    writer, other = house.writer("energy"), Writer(house.url, house.streams["energy"])
+    writer.write(device, meter((at(f"2026-03-02 {time}"), 100.0 + n) for n, time in enumerate(before)))
+    house.drain()
+    may_commit = threading.Event()
+
+    def write_between() -> None:
+        with writer.conn.transaction():
+            writer.write_open(device, meter([(at(f"2026-03-02 {between}"), 190.0)]))
+            may_commit.wait()
+
+    with ThreadPoolExecutor(1) as thread, closing(other.conn):
+        with other.conn.transaction():
+            other.write_open(device, meter([(at(f"2026-03-02 {behind}"), 200.0)]))
+            waiting = thread.submit(write_between)
+            eventually(lambda: waits(house))
+        # The one has committed; the other has written, knowing of it or not, and not committed.
+        eventually(lambda: not waits(house))
+        house.refresh("energy_hourly")
+        may_commit.set()
+        waiting.result()
+    house.drain()
+    assert house.differences("energy", device) == []
+
+
+def test_readings_cannot_be_changed_by_who_does_not_see_what_he_waited_for(house: House, device: str) -> None:
+    writer = house.writer("energy")
+    writer.write(device, evenly(DAY_OF_HOURS))
+    house.drain()
+    for level in ("repeatable read", "serializable"):
+        house.execute(f"begin isolation level {level}")
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="read committed"):
+            house.execute("delete from energy_readings where device_id = %s", device)
+        house.execute("rollback")
+    assert house.marks("energy_hourly", device) == 0
+
+
+def test_own_connections_see_what_others_committed_whatever_the_servers_default_is(own_house: House) -> None:
+    [[name]] = own_house.execute("select current_database()")
+    own_house.execute(f"alter database {name} set default_transaction_isolation = 'serializable'")
+    with closing(connect(own_house.url, application_name="test-reader")) as conn:
+        assert conn.execute("show transaction_isolation").fetchone() == ("read committed",)
 
 
 def test_two_who_want_the_same_partition_at_once_both_go_on(house: House) -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from dbt_like_sql.engine.objects import zone_functions
-from tests.aggregates.house import House, at, evenly
+from tests.aggregates.house import House, at, evenly, meter
 from tests.aggregates.oracle import moment, span_of
 
 # Each zone with a moment two days before something happens to its clocks.
@@ -50,6 +50,30 @@ def test_hours_make_up_days_and_days_make_up_time(new_house: Callable[[str], Hou
             hour["consumption_kwh"] for start, hour in hours.items() if day <= start < row["bucket_end"]
         ]
         assert sum(within) == pytest.approx(row["consumption_kwh"])
+
+
+@pytest.mark.parametrize(
+    ("since", "until"), [("2026-02-01 08:00", "2026-04-10 07:30"), ("2025-08-01 08:00", "2025-11-10 07:30")]
+)
+def test_energy_is_the_same_whatever_time_zone_a_session_has(
+    house: House, device: str, since: str, until: str
+) -> None:
+    house.writer("energy").write(device, meter([(at(since), 100.0)]))
+    house.drain()
+    # A person's session, or Grafana's: the clocks change within the 31 days that the step is spread over.
+    house.execute("set timezone = 'Europe/Berlin'")
+    insert = (
+        "insert into energy_readings (device_id, timestamp, total_energy_kwh, power_kw, received_at) "
+        "values (%s, %s, 844, 1, now())"
+    )
+    house.execute(insert, device, at(until))
+    sum_of = "select round(sum(consumption_kwh)::numeric, 6) from energy_hourly where device_id = %s"
+    assert house.execute(sum_of, device) == [(744,)]
+    house.execute("set timezone = 'UTC'")
+    assert house.execute(sum_of, device) == [(744,)]
+    house.drain()
+    assert house.execute(sum_of, device) == [(744,)]
+    assert house.differences("energy", device) == []
 
 
 def test_another_time_zone_makes_all_buckets_anew(new_house: Callable[[str], House]) -> None:

@@ -17,6 +17,8 @@ KEEPALIVE = {
     "tcp_user_timeout": 15_000,
 }
 CONNECT_TIMEOUT_S = 5
+# Whatever the server's own defaults are: days as long as hours say, and what others have committed seen.
+OURS = {"timezone": "UTC", "default_transaction_isolation": "read committed"}
 NONE: Mapping[str, str] = MappingProxyType({})
 
 # For a connection whose transactions lock rows that others need. The server ends what a stopped or vanished
@@ -48,7 +50,9 @@ def connection_string(url: str, *, application_name: str, parameters: Mapping[st
         # Not chained: libpq's message would quote the password.
         raise ConfigError(msg) from None
     defaults = {"connect_timeout": CONNECT_TIMEOUT_S, **KEEPALIVE, **given}
-    chosen = [f"-c {name}={value}" for name, value in {"timezone": "UTC", **parameters}.items()]
+    settings = {**OURS, **parameters}
+    # libpq splits at spaces.
+    chosen = [f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in settings.items()]
     options = " ".join([str(given.get("options") or ""), *chosen]).strip()
     return make_conninfo("", **{**defaults, "application_name": application_name, "options": options})
 
