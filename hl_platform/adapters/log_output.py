@@ -1,10 +1,14 @@
 """Where log lines go and what they look like."""
 
+import contextlib
+import errno
 import logging
 import os
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 import structlog
 
@@ -38,16 +42,59 @@ class LogFile:
     def write(self, text: str) -> None:
         """Appends, in one piece: lines of two writers do not mix."""
         if os.fstat(self._descriptor).st_size > MAX_FILE_BYTES:
-            os.close(self._descriptor)
-            self._path.replace(self._path.with_name(f"{self._path.name}.1"))
-            self._descriptor = self._open()
-        os.write(self._descriptor, text.encode())
+            # If it cannot begin anew it goes on: a line is worth more than the bound.
+            with contextlib.suppress(OSError):
+                self._begin_anew()
+        line = text.encode()
+        if os.write(self._descriptor, line) < len(line):
+            raise OSError(errno.ENOSPC, "there was room for a part of a line only", str(self._path))
 
     def flush(self) -> None:
         """Nothing waits."""
 
+    def _begin_anew(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+        before, self._descriptor = self._descriptor, self._open()
+        os.close(before)
+
     def _open(self) -> int:
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+
+
+class NeverFailing:
+    """Writes lines where that is possible, and says later how many could not be written.
+
+    Most lines are about faults, and written by threads that must outlive them: a full disk must not end those.
+
+    Args:
+        output: where to write.
+        note: makes a line of the number of lost ones. A stream that keeps what it could not write may bring the
+            first of them after all.
+    """
+
+    def __init__(self, output: Output, note: Callable[[int], str]) -> None:
+        self._output = output
+        self._note = note
+        self._n_lost = 0
+
+    def write(self, text: str) -> None:
+        """Takes a whole line; from one thread at a time."""
+        try:
+            if self._n_lost:
+                # What a stream has kept goes first; it is given no more while it cannot get rid of that.
+                self._output.flush()
+                # The line before may be there in part.
+                self._output.write(f"\n{self._note(self._n_lost)}")
+                self._n_lost = 0
+            self._output.write(text)
+            self._output.flush()
+        except (OSError, ValueError):
+            # ValueError: the stream is closed.
+            self._n_lost += 1
+
+    def flush(self) -> None:
+        """Nothing waits."""
 
 
 class Both:
@@ -76,9 +123,6 @@ def configure_logging(settings: LogSettings, stream: TextIO | None = None, *, se
         service: writes to the service's file as well, if there is a directory for it.
     """
     output = stream or sys.stderr
-    everywhere: Output = output
-    if service and settings.dir is not None:
-        everywhere = Both(output, LogFile(Path(settings.dir) / f"{service}.log"))
     console = settings.format == "console" or (settings.format == "auto" and output.isatty())
     stamper = structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console)
     last: list[structlog.typing.Processor] = (
@@ -91,15 +135,22 @@ def configure_logging(settings: LogSettings, stream: TextIO | None = None, *, se
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
+    rendering: list[structlog.typing.Processor] = [structlog.processors.add_log_level, stamper, *last]
+    everywhere: Output = NeverFailing(output, partial(_note, rendering))
+    if service and settings.dir is not None:
+        file = LogFile(Path(settings.dir) / f"{service}.log")
+        everywhere = Both(everywhere, NeverFailing(file, partial(_note, rendering)))
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            stamper,
-            *last,
-        ],
+        processors=[structlog.contextvars.merge_contextvars, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.level.upper())),
         # Looked up at every line, so that a stream that tests replace is not kept.
         logger_factory=structlog.WriteLoggerFactory(everywhere),  # type: ignore[arg-type] # it only writes and flushes
         cache_logger_on_first_use=False,
     )
+
+
+def _note(rendering: Sequence[structlog.typing.Processor], n_lost: int) -> str:
+    line: Any = {"event": "log_lines_lost", "n_lines": n_lost}
+    for process in rendering:
+        line = process(None, "warning", line)
+    return f"{line}\n"
