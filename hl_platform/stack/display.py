@@ -1,5 +1,6 @@
 """What a person sees of the stack on the terminal."""
 
+import contextlib
 import threading
 from collections.abc import Iterable
 from types import TracebackType
@@ -55,9 +56,9 @@ class ProgressView:
 
     def tell(self, message: str, lines: Iterable[str] = ()) -> None:
         """Prints a message and lines of a log above the table."""
-        self._console.print(Text(message, style="yellow"))
+        show(self._console, Text(message, style="yellow"))
         for line in lines:
-            self._console.print(Text(f"  {line}", style="dim"))
+            show(self._console, Text(f"  {line}", style="dim"))
 
     def _render(self) -> RenderableType:
         grid = Table.grid(padding=(0, 2))
@@ -85,9 +86,24 @@ class ProgressView:
                 continue
             self._told[state.name] = now
             if state.detail:
-                self._console.print(Text(f"{state.name}: {state.detail}"))
+                show(self._console, Text(f"{state.name}: {state.detail}"))
             elif state.state in ("running", "done", "failed", "stopped"):
-                self._console.print(Text(f"{state.name}: {state.state}"))
+                show(self._console, Text(f"{state.name}: {state.state}"))
+
+
+def show(console: Console, what: RenderableType) -> None:
+    """Prints, where that is possible.
+
+    In the background this goes to a file, whose disk may be full, and a terminal may be gone: who shows what is
+    kept running must not end by that.
+    """
+    try:
+        console.print(what)
+    except (OSError, SystemExit):
+        # SystemExit is what rich makes of a broken pipe. What it could not print it keeps, and would print again and
+        # again with all that follows; a capture takes it away.
+        with contextlib.suppress(OSError), console.capture():
+            pass
 
 
 def address_table(settings: Settings) -> Table:

@@ -54,9 +54,10 @@ def rotate(path: Path, keep: int = 3) -> None:
 def truncate_grown(path: Path, max_bytes: int) -> None:
     """Moves the text of a log that is being written into `x.log.1` once it is too large.
 
-    What the writer adds between the copy and the cut is lost; it is a log.
+    What the writer adds between the copy and the cut is lost; it is a log. Where there is no room for the copy, or
+    no log, nothing is cut.
     """
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):
         if path.stat().st_size > max_bytes:
             shutil.copyfile(path, path.with_name(f"{path.name}.1"))
             os.truncate(path, 0)

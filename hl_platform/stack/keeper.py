@@ -1,6 +1,7 @@
 """Keeps one program running, in a thread of its own."""
 
 import random
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from hl_platform.core.backoff import Backoff
 from hl_platform.core.errors import HlError
 from hl_platform.stack.files import tail, truncate_grown
 from hl_platform.stack.mosquitto import EmbeddedMosquitto
-from hl_platform.stack.server import Server
+from hl_platform.stack.server import Server, StartError
 from hl_platform.stack.state import ProgramState
 
 READY_TIMEOUT_S = 120.0
@@ -86,11 +87,12 @@ class Keeper:
             try:
                 self._start()
                 self._await_end()
-            except HlError as exc:
+            except (HlError, OSError, subprocess.SubprocessError) as exc:
+                # Also a full disk and a program that takes too long: this thread must not end, its process would.
                 self._end_process()
                 if not self._was_ready.is_set():
                     # The first start tells whether it can run at all; whoever started us decides.
-                    self.error = exc
+                    self.error = _start_error(self.server.name, exc)
                     self._set("failed")
                     return
                 self._report(str(exc).splitlines()[0])
@@ -157,6 +159,10 @@ class Keeper:
 
 def _replace(state: ProgramState, *, detail: str) -> ProgramState:
     return ProgramState(state.name, state.state, state.pid, state.since, detail, state.restarts)
+
+
+def _start_error(name: str, exc: Exception) -> HlError:
+    return exc if isinstance(exc, HlError) else StartError(f"{name} could not be started: {exc}")
 
 
 def _describe(returncode: int | None) -> str:

@@ -35,6 +35,8 @@ SERVICES_TIMEOUT_S = 90.0
 SERVICES_STOP_S = 5.0
 WORKERS_STOP_S = 1.5
 DATA_STEP = "tables-and-topics"
+# After a full disk has room again, other commands are told an old state for no longer.
+STATE_AGAIN_S = 5.0
 
 
 class Audience(Protocol):
@@ -69,6 +71,7 @@ class Stack:
         self._steps: dict[str, ProgramState] = {}
         self._phase = "starting"
         self._changing = threading.RLock()
+        self._is_state_written = True
         self._environment = environment
         self.settings = settings
 
@@ -100,6 +103,12 @@ class Stack:
         if not stop.is_set():
             self._phase = "ready"
             self._changed()
+
+    def wait(self, stop: threading.Event) -> None:
+        """Returns when `stop` is set. Until then a state that could not be written is tried again."""
+        while not stop.wait(STATE_AGAIN_S):
+            if not self._is_state_written:
+                self._changed()
 
     def stop(self) -> None:
         """Ends everything, each after those that need it, in less than ten seconds."""
@@ -236,5 +245,16 @@ class Stack:
             at = len(states) - (1 if SIMULATOR in self._keepers else 0)
             states[at:at] = self._steps.values()
             if self._phase != "stopping" or self._keepers:
-                write_state(self._layout, StackState(self._phase, os.getpid(), states))
+                self._write(StackState(self._phase, os.getpid(), states))
             self._audience.states(states)
+
+    def _write(self, state: StackState) -> None:
+        try:
+            write_state(self._layout, state)
+        except OSError as exc:
+            # The threads that say so keep the programs: they go on, also on a full disk.
+            if self._is_state_written:
+                log.warning("state_not_written", error=str(exc))
+            self._is_state_written = False
+        else:
+            self._is_state_written = True

@@ -1,6 +1,7 @@
 """`hl up`, in the foreground and detached, and `hl down`."""
 
 import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import FrameType
 
 import click
@@ -19,7 +21,7 @@ from hl_platform.adapters.log_output import configure_logging
 from hl_platform.core.settings import Settings, load_settings
 from hl_platform.stack.checks import check_all
 from hl_platform.stack.connection import read_connection
-from hl_platform.stack.display import ProgressView, address_table
+from hl_platform.stack.display import ProgressView, address_table, show
 from hl_platform.stack.files import rotate, tail
 from hl_platform.stack.layout import Layout, plan_directories, plan_layout
 from hl_platform.stack.lock import holder_of
@@ -56,9 +58,7 @@ def run_foreground(environment: Mapping[str, str], console: Console) -> None:
         HlError: why it cannot run; everything that was started has ended.
     """
     settings, layout = _checked(environment, console)
-    log_path = layout.logs / "hl.log"
-    rotate(log_path)
-    with log_path.open("a", encoding="utf-8") as log_file:
+    with _open_log(layout.logs / "hl.log") as log_file:
         configure_logging(settings.log, log_file)
         view = ProgressView(console)
         stack = Stack(settings, layout, environment, view)
@@ -67,15 +67,15 @@ def run_foreground(environment: Mapping[str, str], console: Console) -> None:
                 with view:
                     stack.start(stop)
                 if not stop.is_set():
-                    console.print(address_table(stack.settings))
-                    console.print(Text("Ctrl-C stops it.", style="dim"))
-                    stop.wait()
+                    show(console, address_table(stack.settings))
+                    show(console, Text("Ctrl-C stops it.", style="dim"))
+                    stack.wait(stop)
             finally:
                 began = time.monotonic()
                 with ProgressView(console) as ending:
                     stack.set_audience(ending)
                     stack.stop()
-                console.print(f"hl has stopped, in {time.monotonic() - began:.1f} s.")
+                show(console, f"hl has stopped, in {time.monotonic() - began:.1f} s.")
 
 
 def run_detached(environment: Mapping[str, str], console: Console) -> None:
@@ -149,6 +149,12 @@ def _checked(environment: Mapping[str, str], console: Console) -> tuple[Settings
     return settings, layout
 
 
+def _open_log(path: Path) -> io.TextIOWrapper:
+    rotate(path)
+    # Without a buffer: what a full disk does not take would be kept in it, and fail once more when the file is closed.
+    return io.TextIOWrapper(path.open("ab", buffering=0), encoding="utf-8", write_through=True)
+
+
 @contextlib.contextmanager
 def _stop_on_signals(stack: Stack, console: Console) -> Iterator[threading.Event]:
     """Sets the event at the first signal, and ends everything at once at the second."""
@@ -159,7 +165,7 @@ def _stop_on_signals(stack: Stack, console: Console) -> Iterator[threading.Event
             stack.kill()
             return
         stop.set()
-        console.print(Text("Stopping; Ctrl-C again ends everything at once.", style="dim"))
+        show(console, Text("Stopping; Ctrl-C again ends everything at once.", style="dim"))
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, handle) for number in numbers}

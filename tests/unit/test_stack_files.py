@@ -86,6 +86,14 @@ def test_grown_log_is_cut_while_its_writer_goes_on(tmp_path: Path) -> None:
     assert (path.read_text(), (tmp_path / "kafka.log.1").read_text()) == ("y", "x" * 100)
 
 
+def test_grown_log_that_cannot_be_copied_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "kafka.log"
+    path.write_text("x" * 100)
+    (tmp_path / "kafka.log.1").mkdir()
+    truncate_grown(path, 50)
+    assert path.read_text() == "x" * 100
+
+
 def test_tail_gives_the_last_lines(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text("".join(f"line {number}\n" for number in range(5000)))
     assert tail(tmp_path / "a.log", 2) == ["line 4998", "line 4999"]
