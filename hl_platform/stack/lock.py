@@ -31,6 +31,11 @@ class DataDirLock:
         assert self._descriptor is not None  # noqa: S101 - acquired before anything is started
         return self._descriptor
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it is ours."""
+        return self._descriptor is not None
+
     def acquire(self) -> None:
         """Takes the lock; waits for what a killed hl left behind, not for a living one.
 

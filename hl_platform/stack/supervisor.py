@@ -75,13 +75,20 @@ class Stack:
         self._environment = environment
         self.settings = settings
 
+    def claim(self) -> None:
+        """Makes the data directory ours, until `stop`; waits for what a killed hl left behind.
+
+        Raises:
+            ConfigError: another hl holds it.
+        """
+        self._lock.acquire()
+
     def start(self, stop: threading.Event) -> None:
-        """Returns when everything runs, or when `stop` is set.
+        """Returns when everything runs, or when `stop` is set. Call `claim` first.
 
         Raises:
             HlError: why it cannot run; call `stop` all the same.
         """
-        self._lock.acquire()
         self.settings, environment = resolve_environment(self._given, self._layout, self._environment)
         write_connection(self._layout, environment)
         lock = self._lock.descriptor
@@ -112,6 +119,9 @@ class Stack:
 
     def stop(self) -> None:
         """Ends everything, each after those that need it, in less than ten seconds."""
+        if not self._lock.is_held:
+            # Nothing was started, and what lies in the directory is another hl's.
+            return
         self._phase = "stopping"
         self._steps.pop(DATA_STEP, None)
         self._changed()

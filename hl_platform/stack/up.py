@@ -58,10 +58,12 @@ def run_foreground(environment: Mapping[str, str], console: Console) -> None:
         HlError: why it cannot run; everything that was started has ended.
     """
     settings, layout = _checked(environment, console)
+    view = ProgressView(console)
+    stack = Stack(settings, layout, environment, view)
+    # Before the log is touched: until then it may be another hl's.
+    stack.claim()
     with _open_log(layout.logs / "hl.log") as log_file:
         configure_logging(settings.log, log_file)
-        view = ProgressView(console)
-        stack = Stack(settings, layout, environment, view)
         with _stop_on_signals(stack, console) as stop:
             try:
                 with view:

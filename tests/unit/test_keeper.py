@@ -1,4 +1,4 @@
-"""What keeps a program running is not ended by a full disk or a slow program."""
+"""What keeps a program running is not ended by a full disk, a slow program or another hl."""
 
 import errno
 import io
@@ -16,12 +16,14 @@ from rich.console import Console
 from rich.text import Text
 
 from hl_platform.adapters.log_output import configure_logging
+from hl_platform.core.errors import ConfigError
 from hl_platform.core.sections import LogSettings
 from hl_platform.core.settings import load_settings
 from hl_platform.stack import files, keeper, state, supervisor, up
 from hl_platform.stack.display import ProgressView, show
 from hl_platform.stack.keeper import Keeper
 from hl_platform.stack.layout import Layout, make_directories
+from hl_platform.stack.lock import DataDirLock
 from hl_platform.stack.process import Command
 from hl_platform.stack.server import Server, StartError, plain_environment
 from hl_platform.stack.state import ProgramState, read_state
@@ -114,7 +116,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 def stack(layout: Layout, sleeper: Sleeper, disk: Disk) -> Iterator[Stack]:
     """A stack of one program, which runs."""
     stack = Stack(load_settings({}), layout, {}, ProgressView(Console(file=io.StringIO())))
-    stack._lock.acquire()
+    stack.claim()
     (kept,) = stack._start([sleeper])
     await_that(lambda: kept.is_ready)
     yield stack
@@ -223,3 +225,30 @@ def test_the_log_of_hl_up_fails_neither_at_a_line_nor_at_its_end() -> None:
     with up._open_log(Path("/dev/full")) as log_file:
         configure_logging(LogSettings(format="json"), log_file)
         structlog.get_logger().warning("program_died")
+
+
+def test_a_stack_that_does_not_hold_the_directory_leaves_it_alone(layout: Layout) -> None:
+    (layout.run / "connection.json").write_text("{}")
+    Stack(load_settings({}), layout, {}, ProgressView(Console(file=io.StringIO()))).stop()
+    assert (layout.run / "connection.json").exists()
+
+
+def test_the_later_of_two_hl_up_touches_nothing_of_the_first(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = DataDirLock(layout.data_dir)
+
+    def check_before_the_first_locks(*_arguments: object) -> None:
+        first.acquire()
+        (layout.run / "connection.json").write_text("{}")
+        (layout.logs / "hl.log").write_text("of the first")
+
+    monkeypatch.setattr(up, "check_all", check_before_the_first_locks)
+    environment = {"HL_DATA_DIR": str(layout.data_dir), "HL_RUNTIME_DIR": str(layout.runtime_dir)}
+    try:
+        with pytest.raises(ConfigError, match="in use by another hl"):
+            up.run_foreground(environment, Console(file=io.StringIO()))
+    finally:
+        first.release()
+    assert (layout.run / "connection.json").exists()
+    assert (layout.logs / "hl.log").read_text() == "of the first"
