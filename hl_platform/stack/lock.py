@@ -66,14 +66,21 @@ class DataDirLock:
 def holder_of(data_dir: Path) -> int | None:
     """The pid of the `hl up` that runs on a data directory; None if there is none."""
     path = data_dir / "lock"
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, psutil.NoSuchProcess):
         with path.open() as file:
             pid = int(file.read())
             if _try_lock(file.fileno(), shared=True):
                 return None
-        if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        if lives(psutil.Process(pid)):
             return pid
     return None
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether a process has not ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def _try_lock(descriptor: int, *, shared: bool = False) -> bool:

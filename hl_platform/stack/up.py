@@ -24,7 +24,7 @@ from hl_platform.stack.connection import read_connection
 from hl_platform.stack.display import ProgressView, address_table, show
 from hl_platform.stack.files import rotate, tail
 from hl_platform.stack.layout import Layout, plan_directories, plan_layout
-from hl_platform.stack.lock import holder_of
+from hl_platform.stack.lock import holder_of, lives
 from hl_platform.stack.server import StartError
 from hl_platform.stack.state import read_state
 from hl_platform.stack.supervisor import Stack
@@ -126,13 +126,18 @@ def stop_running(settings: Settings, console: Console) -> None:
         return
     began = time.monotonic()
     try:
-        os.kill(pid, signal.SIGTERM)
-    except PermissionError as exc:
+        process = psutil.Process(pid)
+        process.terminate()
+    except psutil.NoSuchProcess:
+        console.print("hl has stopped.")
+        return
+    except psutil.AccessDenied as exc:
         raise StartError(
             f"hl (pid {pid}) belongs to another user. Run `hl down` as who ran `hl up`."
         ) from exc
     with ProgressView(console) as view:
-        while psutil.pid_exists(pid) and holder_of(data_dir) == pid:
+        # To its end: when it has let go of the directory, it still has a last word to say.
+        while lives(process):
             state = read_state(data_dir)
             if state is not None:
                 view.states(state.programs)
