@@ -3,6 +3,7 @@ import threading
 from collections.abc import Callable
 
 import msgspec
+import psycopg
 import pytest
 from structlog.testing import capture_logs
 
@@ -17,6 +18,7 @@ from hl_platform.core.readings import Reading
 from hl_platform.core.streams import Field, FieldType, Stream
 from hl_platform.streams import load_streams
 from tests.home import eventually
+from tests.servers import Database
 
 ENERGY = load_streams()["energy"]
 
@@ -32,6 +34,30 @@ def test_migrating_twice_changes_nothing(database_url: str):
     with connect(database_url, application_name="test") as conn:
         applied = conn.execute("select version from hl.migrations order by version").fetchall()
     assert applied == [(migration.version,) for migration in load_migrations()]
+
+
+def test_the_owners_own_role_as_reader_keeps_its_rights(database_url: str):
+    migrate(database_url, database_url, [ENERGY])
+    with connect(database_url, application_name="test") as conn:
+        assert conn.execute("select count(*) from hl.tokens").fetchone() == (0,)
+
+
+def test_an_owner_that_lost_the_tokens_gets_them_back(database_url: str):
+    migrate(database_url, None, [ENERGY])
+    with connect(database_url, application_name="test") as conn:
+        conn.execute("revoke all on hl.tokens from current_user")
+    migrate(database_url, None, [ENERGY])
+    with connect(database_url, application_name="test") as conn:
+        assert conn.execute("select count(*) from hl.tokens").fetchone() == (0,)
+
+
+def test_a_reader_has_no_business_with_tokens(database: Database):
+    migrate(database.url, database.read_url, [ENERGY])
+    with (
+        connect(database.read_url, application_name="test") as conn,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        conn.execute("select from hl.tokens")
 
 
 def test_a_newly_declared_field_becomes_a_column(database_url: str):

@@ -58,7 +58,7 @@ def migrate(url: str, read_url: str | None, streams: Iterable[Stream]) -> None:
 
     Args:
         url: of the owner of hl's tables.
-        read_url: of the role that may only read; None where there is no such role.
+        read_url: of the role that may only read; None where there is no such role. It may be the owner's own.
         streams: their tables are made, and get the columns of newly declared optional fields, and wider ones
             where a wider type is declared.
 
@@ -75,6 +75,8 @@ def migrate(url: str, read_url: str | None, streams: Iterable[Stream]) -> None:
             _apply_migrations(conn)
             for stream in streams:
                 _ensure_stream_table(conn, stream)
+            # To the owner: earlier versions took it away where both urls have the same role.
+            conn.execute("grant all on hl.tokens to current_user")
             if read_url is not None:
                 _grant_read(conn, str(conninfo_to_dict(read_url)["user"]))
         # Apart, so that no lock of the above is held for as long as a rewrite takes. Twice does no harm.
@@ -216,6 +218,9 @@ def _partitions_ahead(conn: psycopg.Connection, stream: Stream) -> int:
 
 
 def _grant_read(conn: psycopg.Connection, role: str) -> None:
+    if conn.execute("select current_user").fetchone() == (role,):
+        # The owner by way of a replica or a pooler; what is revoked below would be gone for the writers, too.
+        return
     for statement in (
         "grant usage on schema public, hl, materialized, restored to {}",
         "grant select on all tables in schema public, hl, materialized, restored to {}",
