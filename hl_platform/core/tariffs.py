@@ -1,6 +1,7 @@
 """Rates that a household pays for energy, and prices of the spot market, as people write them."""
 
 import csv
+import math
 from collections.abc import Iterable
 from datetime import date, datetime, tzinfo
 from itertools import pairwise
@@ -97,6 +98,14 @@ def parse_local(text: str, zone: tzinfo) -> datetime:
     return moment
 
 
+def parse_price(text: str) -> float:
+    """A price; raises ValueError for what is no number, and for nan and inf, which would make every cost so."""
+    price = float(text)
+    if not math.isfinite(price):
+        raise ValueError(text)
+    return price
+
+
 def parse_spot_csv(lines: Iterable[str], file: str) -> list[SpotPrice]:
     """Prices of a CSV file with the columns `start`, `price_per_kwh` and, if there are gaps, `end`.
 
@@ -108,13 +117,16 @@ def parse_spot_csv(lines: Iterable[str], file: str) -> list[SpotPrice]:
         ConfigError: names the line and what is allowed.
     """
     found: list[tuple[datetime, datetime | None, float]] = []
-    for number, row in enumerate(csv.DictReader(lines), 2):
+    reader = csv.DictReader(lines)
+    for row in reader:
         try:
             end = row.get("end")
-            found.append((_aware(row["start"]), _aware(end) if end else None, float(row["price_per_kwh"])))
+            found.append(
+                (_aware(row["start"]), _aware(end) if end else None, parse_price(row["price_per_kwh"]))
+            )
         except (KeyError, TypeError, ValueError) as exc:
             raise ConfigError(
-                f"{file}, line {number}: not a price. Write the columns start,price_per_kwh or "
+                f"{file}, line {reader.line_num}: not a price. Write the columns start,price_per_kwh or "
                 "start,end,price_per_kwh, such as 2026-01-31T08:00:00+01:00,0.0812."
             ) from exc
     starts = [start for start, _, _ in found]

@@ -1,6 +1,7 @@
 """`hl tariff`: what energy costs."""
 
 import json
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,6 +107,9 @@ def plan_tariff(
     Raises:
         UsageError: one of them is not allowed, or they do not go together.
     """
+    for option, value in (("--price", price), ("--standing", standing)):
+        if not math.isfinite(value):
+            raise click.UsageError(f"{option} {value} is not allowed. Write a number such as 0.30.")
     timed = days is not None or hours is not None
     if timed and area is not None:
         raise click.UsageError("--area does not go with --days and --hours.")

@@ -89,6 +89,20 @@ def test_a_spot_price_holds_until_the_next_one() -> None:
     assert prices[1].end_at == datetime(2026, 1, 1, 0, 30, tzinfo=UTC)
 
 
+@pytest.mark.parametrize("option", ["price", "standing"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_rate_is_a_finite_number(option: str, value: float) -> None:
+    with pytest.raises(click.UsageError, match=f"--{option}"):
+        plan_tariff("home", BERLIN, NOW, **{**OPTIONS, option: value})
+
+
+@pytest.mark.parametrize("price", ["nan", "inf", "-Infinity"])
+def test_a_spot_price_is_a_finite_number_and_its_line_is_named(price: str) -> None:
+    lines = ["start,price_per_kwh", "2026-01-01T00:00:00Z,0.1", "", f"2026-01-01T01:00:00Z,{price}"]
+    with pytest.raises(ConfigError, match=r"x\.csv, line 4"):
+        parse_spot_csv(lines, "x.csv")
+
+
 @pytest.mark.parametrize(
     "rows",
     [
