@@ -135,7 +135,7 @@ def import_(files: tuple[Path, ...], **given: object) -> None:
     Importing again changes nothing. What a bridge received stays as it is, unless --overwrite is given.
     """
     options = Options(**given)  # type: ignore[arg-type] # click gives what the options above declare
-    _check_rejected(files, options.rejected)
+    _check_files(files, options.rejected)
     settings = load_settings(command_environment())
     # A person reads what follows; what goes well is said there.
     configure_logging(msgspec.structs.replace(settings.log, dir=None, level="error"))
@@ -168,13 +168,39 @@ class Prepared(NamedTuple):
     decimal_comma: bool
 
 
-def _check_rejected(files: Sequence[Path], rejected: Path | None) -> None:
-    if rejected is None:
-        return
-    if len(files) > 1:
+def _check_files(files: Sequence[Path], rejected: Path | None) -> None:
+    """Refuses what would replace a file that is to be read, such as mended rows that `*.csv` names as well."""
+    if rejected is not None and len(files) > 1:
         raise click.UsageError("--rejected goes with one file; several have one beside each.")
-    if rejected.exists() and rejected.samefile(files[0]):
-        raise click.UsageError("--rejected is the file itself. Name another.")
+    read: set[object] = set()
+    for path in files:
+        if _place(path) in read:
+            raise click.UsageError(f"{path} is given twice. Give it once.")
+        read.add(_place(path))
+    written: set[object] = set()
+    for path in files:
+        target = _rejected_of(path, rejected)
+        remedy = "Import it by itself first, or rename it." if rejected is None else "Name another place."
+        if _place(target) in read:
+            raise click.UsageError(
+                f"{target} is to be imported, and rows of {path} that are rejected would replace it. {remedy}"
+            )
+        if _place(target) in written:
+            raise click.UsageError(f"Another file's rejected rows go to {target}. Import {path} by itself.")
+        written.add(_place(target))
+
+
+def _rejected_of(path: Path, rejected: Path | None) -> Path:
+    return rejected or path.with_name(f"{path.name}.rejected.csv")
+
+
+def _place(path: Path) -> object:
+    """The same for all paths to one file, whether it is there or not."""
+    try:
+        found = path.stat()
+    except OSError:
+        return path.resolve()
+    return found.st_dev, found.st_ino
 
 
 def _prepare(path: Path, options: Options, settings: Settings, now: datetime) -> Prepared:
@@ -187,9 +213,9 @@ def _prepare(path: Path, options: Options, settings: Settings, now: datetime) ->
     reader = RowReader(plan, times, decoder, decimal_comma=comma, now=now, overwrite=options.overwrite)
     rejected = None
     if not options.dry_run:
-        beside = options.rejected or path.with_name(f"{path.name}.rejected.csv")
+        target = _rejected_of(path, options.rejected)
         # What an import has rejected before it was stopped belongs to it.
-        rejected = RejectedRows(beside, table.columns, table.delimiter, append=options.skip > 0)
+        rejected = RejectedRows(target, table.columns, table.delimiter, append=options.skip > 0)
     return Prepared(Source(table, reader, rejected), plan, times, comma)
 
 
