@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from hl_live.threads import in_thread
+from hl_live.threads import BoundedThreads
 from hl_platform.adapters.archive_reader import ArchiveReader
 from hl_platform.adapters.postgres.readings import ReadingQueries
 from hl_platform.core.readings import Reading
@@ -16,11 +16,13 @@ class History:
     Args:
         queries: to the database.
         archive: the files.
+        threads: to read them in.
     """
 
-    def __init__(self, queries: ReadingQueries, archive: ArchiveReader) -> None:
+    def __init__(self, queries: ReadingQueries, archive: ArchiveReader, threads: BoundedThreads) -> None:
         self._queries = queries
         self._archive = archive
+        self._threads = threads
 
     async def raw(
         self,
@@ -43,7 +45,7 @@ class History:
             after: only what follows the reading of this device and time.
 
         Raises:
-            TransientError: the database is away, or the query took too long.
+            TransientError: the database is away, or the query took too long, or too many read the archive.
             ConfigError: a file of the archive is missing or damaged; the message names it.
         """
         device = None
@@ -54,7 +56,7 @@ class History:
         floor = await self._queries.floor(stream)
         if floor is None or start >= floor:
             return stored
-        archived = await in_thread(
+        archived = await self._threads.run(
             lambda: self._archive.raw(stream, start, min(end, floor), limit, device_ids, after=device)
         )
         known = {(reading.timestamp, reading.device_id): reading for reading in (*archived, *stored)}

@@ -22,7 +22,7 @@ from hl_live.metric_families import FeedFacts
 from hl_live.metrics import Metrics
 from hl_live.pipeline import PipelineReader
 from hl_live.presence import PresenceReader
-from hl_live.threads import in_thread
+from hl_live.threads import BoundedThreads, in_thread
 from hl_platform.adapters.archive_reader import ArchiveReader
 from hl_platform.adapters.directories import archive_directory
 from hl_platform.adapters.kafka.feed_reader import FeedReader, FeedRecord
@@ -72,7 +72,8 @@ class LiveService:
         self.queries = ReadingQueries(settings.database.read_url or url, "hl-live")
         self.parts = parts
         archive = ArchiveReader(settings.database.read_url or url, archive_directory(settings))
-        self.history = History(self.queries, archive)
+        self.threads = BoundedThreads()
+        self.history = History(self.queries, archive, self.threads)
         self._suffix = f"-{settings.live.instance}" if settings.live.instance else ""
         groups = {stream.kafka_topic: stream.feed_group + self._suffix for stream in streams.values()}
         self._tracing = tracing

@@ -4,9 +4,8 @@ The service itself replays nothing: it keeps a request, with who asked, and show
 to the database for that is to add a row to `hl.replay_requests`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 import structlog
@@ -22,8 +21,6 @@ from hl_live.auth.access import grant_of
 from hl_live.params import DEVICE_ALLOWED, Param, operation_of, parse_device_id, read_params
 from hl_live.problems import NOT_FOUND, NOT_JSON, PROBLEMS, BadParameterError, ForbiddenError, TooManyError
 from hl_live.service import LiveService
-from hl_live.threads import in_thread
-from hl_platform.adapters.postgres.dead_letters import DeadLetterIndex
 from hl_platform.adapters.postgres.replay_requests import MAX_OPEN, ReplayRequests
 from hl_platform.core.access import READ_PIPELINE, REPLAY
 from hl_platform.core.dead_letter_index import EntryGroup, Selection
@@ -32,7 +29,6 @@ from hl_platform.core.replay_requests import ReplayRequest
 from hl_platform.core.settings import require_address
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
 PATH = "/api/v1/dead-letters/replays"
 ASK_PATH = "/api/v1/dead-letters/replay"
@@ -95,18 +91,11 @@ class ReplaysAnswer(msgspec.Struct, frozen=True):
 def replay_routes(live: LiveService) -> list[HTTPRouteHandler]:
     """`/api/v1/dead-letters/kinds`, `/replay` and `/replays`."""
     url = require_address(live.settings.database.url, "database", "url")
-    read_url = live.settings.database.read_url or url
-    reads = ReplayRequests(read_url, "hl-live-replays")
     writes = ReplayRequests(url, "hl-live-replays")
-    return [
-        _kinds_route(read_url),
-        _ask_route(live, writes, read_url),
-        _newest_route(reads),
-        _one_route(reads),
-    ]
+    return [_kinds_route(live), _ask_route(live, writes), _newest_route(live), _one_route(live)]
 
 
-def _kinds_route(read_url: str) -> HTTPRouteHandler:
+def _kinds_route(live: LiveService) -> HTTPRouteHandler:
     @get(
         "/api/v1/dead-letters/kinds",
         tags=["dead letters"],
@@ -118,12 +107,12 @@ def _kinds_route(read_url: str) -> HTTPRouteHandler:
     async def kinds(request: Request[Any, Any, Any]) -> KindsAnswer:
         query = read_params(request.query_params.dict(), (DEVICE,))
         selection = Selection(device_id=query["device_id"])
-        return KindsAnswer(await in_thread(lambda: _look(read_url, lambda i: i.groups(selection, MAX_KINDS))))
+        return KindsAnswer(await live.queries.dead_letter_kinds(selection, MAX_KINDS))
 
     return kinds
 
 
-def _ask_route(live: LiveService, writes: ReplayRequests, read_url: str) -> HTTPRouteHandler:
+def _ask_route(live: LiveService, writes: ReplayRequests) -> HTTPRouteHandler:
     @post(
         ASK_PATH,
         tags=["dead letters"],
@@ -141,7 +130,9 @@ def _ask_route(live: LiveService, writes: ReplayRequests, read_url: str) -> HTTP
         read_params(request.query_params.dict(), ())
         selection = selection_of(data, list(live.streams))
         by = f"{grant_of(request).subject} at {request.client.host if request.client else 'unknown'}"
-        asked = await in_thread(lambda: _ask(writes, read_url, selection, by, dry_run=data.dry_run))
+        n, newest = await live.queries.count_dead_letters(selection)
+        bounded = msgspec.structs.replace(selection, until_id=newest)
+        asked = await live.threads.run(lambda: writes.ask(bounded, n, by, dry_run=data.dry_run))
         if asked is None:
             raise TooManyError(f"{MAX_OPEN} requests wait already.", RETRY_AFTER_S)
         log.info("replay_asked", request_id=asked.request_id, by=by, dry_run=data.dry_run, n=asked.n_selected)
@@ -150,7 +141,7 @@ def _ask_route(live: LiveService, writes: ReplayRequests, read_url: str) -> HTTP
     return ask
 
 
-def _newest_route(reads: ReplayRequests) -> HTTPRouteHandler:
+def _newest_route(live: LiveService) -> HTTPRouteHandler:
     @get(
         PATH,
         tags=["dead letters"],
@@ -162,12 +153,12 @@ def _newest_route(reads: ReplayRequests) -> HTTPRouteHandler:
     async def newest(request: Request[Any, Any, Any]) -> ReplaysAnswer:
         _check_whole(request, READ_PIPELINE)
         read_params(request.query_params.dict(), ())
-        return ReplaysAnswer(list(await in_thread(lambda: reads.newest(MAX_LISTED))))
+        return ReplaysAnswer(await live.queries.replay_requests(MAX_LISTED))
 
     return newest
 
 
-def _one_route(reads: ReplayRequests) -> HTTPRouteHandler:
+def _one_route(live: LiveService) -> HTTPRouteHandler:
     @get(
         PATH + "/{request_id:int}",
         tags=["dead letters"],
@@ -179,7 +170,7 @@ def _one_route(reads: ReplayRequests) -> HTTPRouteHandler:
     async def one(request: Request[Any, Any, Any], request_id: FromPath[int]) -> ReplayRequest:
         _check_whole(request, READ_PIPELINE)
         read_params(request.query_params.dict(), ())
-        found = await in_thread(lambda: reads.find(request_id)) if 1 <= request_id <= MAX_ID else None
+        found = await live.queries.replay_request(request_id) if 1 <= request_id <= MAX_ID else None
         if found is None:
             raise HTTPException(status_code=404, detail=f"There is no request {request_id}.")
         return found
@@ -210,21 +201,6 @@ def selection_of(asked: ReplayAsked, streams: list[str]) -> Selection:
         device_id=asked.device_id,
         until_id=asked.until_id,
     )
-
-
-def _ask(
-    writes: ReplayRequests, read_url: str, selection: Selection, by: str, *, dry_run: bool
-) -> ReplayRequest | None:
-    n, newest = _look(read_url, lambda index: index.count(selection))
-    return writes.ask(msgspec.structs.replace(selection, until_id=newest), n, by, dry_run=dry_run)
-
-
-def _look(url: str, work: Callable[[DeadLetterIndex], T]) -> T:
-    index = DeadLetterIndex(url, "hl-live-replays")
-    try:
-        return work(index)
-    finally:
-        index.close()
 
 
 def _check_whole(request: Request[Any, Any, Any], scope: str) -> None:

@@ -18,6 +18,8 @@ where table_name = %(table_name)s and last_at >= %(start)s and first_at < %(end)
   and (%(devices)s::text[] is null or devices && %(devices)s::text[])
 order by day, part
 """  # noqa: S608 - constants
+# Whatever keeps the statement longer is an outage.
+LIMITS = {"statement_timeout": "20s"}
 
 
 class ArchiveReader:
@@ -59,7 +61,7 @@ class ArchiveReader:
         A device's last archived reading, and what came late and is not absorbed yet, is in the table as well: where
         both are read, the table's row of a (device_id, timestamp) counts.
         """
-        with connect(self._url, application_name="hl-archive") as conn, translated():
+        with connect(self._url, application_name="hl-archive", parameters=LIMITS) as conn, translated():
             values = {
                 "table_name": stream.table,
                 "start": start,

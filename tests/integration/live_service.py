@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from importlib import resources
@@ -32,6 +34,10 @@ from hl_platform.stack.net import free_port
 from hl_platform.streams import load_streams
 from tests.home import PATIENCE_S, eventually
 
+FLOOD = 20
+# Of connections that requests of one kind may have.
+BOUND = 4
+WAITING = "select count(*) from pg_locks where not granted and relation = %s::regclass"
 _numbers = itertools.count(1)
 
 
@@ -142,6 +148,20 @@ class LiveProcess:
     def get(self, path: str, **params: Any) -> httpx.Response:  # noqa: ANN401 - as httpx takes them
         url = f"http://127.0.0.1:{self.port}{path}"
         return httpx.get(url, params=params, headers=self.headers, timeout=PATIENCE_S)
+
+    def flood(self, table: str, request: Callable[[], httpx.Response]) -> tuple[Counter[int], int]:
+        """Sends FLOOD requests that wait for a locked table, until all but BOUND are answered, and lets those go on.
+
+        Returns:
+            How often each status came; how many connections waited for the table.
+        """
+        with psycopg.connect(self.env["HL_DATABASE__URL"]) as conn, ThreadPoolExecutor(FLOOD) as threads:
+            conn.execute(sql.SQL("lock table hl.{} in access exclusive mode").format(sql.Identifier(table)))
+            asked = [threads.submit(request) for _ in range(FLOOD)]
+            eventually(lambda: sum(one.done() for one in asked), lambda n: n == FLOOD - BOUND)
+            [(n_waiting,)] = self.query(WAITING, f"hl.{table}")
+            conn.rollback()
+            return Counter(one.result().status_code for one in asked), n_waiting
 
     def check(self, name: str) -> str:
         """The status of one of the health checks."""

@@ -13,7 +13,7 @@ from dbt_like_sql.engine.retention import Retention
 from hl_platform.adapters.archive import ArchiveDirectory
 from hl_platform.adapters.postgres.database import BULK, SqlDatabase
 from hl_platform.stack.kafka import EmbeddedKafka
-from tests.integration.live_service import LiveProcess
+from tests.integration.live_service import BOUND, FLOOD, LiveProcess
 
 DAY = datetime(2026, 1, 3, tzinfo=UTC)
 CUTOFF = DAY + timedelta(days=2)
@@ -57,6 +57,12 @@ def test_readings_come_from_archive_and_table_in_one_order(live: LiveProcess) ->
 def test_late_reading_of_a_dropped_day_is_there_at_once(live: LiveProcess) -> None:
     live.store("a", (DAY + timedelta(hours=1), 100.1, 1.0), (DAY + timedelta(hours=8), 101.5, 1.0))
     assert counters(live, DAY, DAY + timedelta(hours=9), device_id="a") == [100.0, 100.1, 101.5]
+
+
+def test_however_many_ask_a_few_read_the_archive_at_once(live: LiveProcess) -> None:
+    ask = {"start": DAY.isoformat(), "end": (DAY + timedelta(hours=9)).isoformat()}
+    answers, n_connections = live.flood("archives", lambda: live.get("/api/v1/energy/raw", **ask))
+    assert (n_connections, answers) == (BOUND, {200: BOUND, 503: FLOOD - BOUND})
 
 
 def test_damaged_file_is_named_in_the_log(live: LiveProcess, tmp_path: Path) -> None:

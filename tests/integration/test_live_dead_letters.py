@@ -9,7 +9,8 @@ import pytest
 from hl_platform.adapters.postgres.migrate import migrate
 from hl_platform.stack.kafka import EmbeddedKafka
 from hl_platform.stack.postgres import EmbeddedPostgres
-from tests.integration.live_service import LiveProcess
+from tests.home import PATIENCE_S
+from tests.integration.live_service import BOUND, FLOOD, LiveProcess
 from tests.servers import temporary_database
 
 FILL = """
@@ -79,7 +80,7 @@ def test_pages_follow_each_other_without_gap_or_overlap(live: LiveProcess) -> No
 
 def ask(live: LiveProcess, body: object, **headers: str) -> httpx.Response:
     url = f"http://127.0.0.1:{live.port}/api/v1/dead-letters/replay"
-    return httpx.post(url, json=body, headers=headers)
+    return httpx.post(url, json=body, headers=headers, timeout=PATIENCE_S)
 
 
 def n_asked(live: LiveProcess) -> int:
@@ -156,6 +157,23 @@ def test_a_page_of_another_site_cannot_ask(live: LiveProcess, headers: dict[str,
 def test_the_page_itself_can_ask(live: LiveProcess) -> None:
     answer = ask(live, {"everything": True}, Origin=f"http://127.0.0.1:{live.port}")
     assert answer.status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("path", "table"),
+    [("kinds", "dead_letters"), ("replays", "replay_requests"), ("replays/1", "replay_requests")],
+)
+def test_however_many_look_they_share_a_few_connections(live: LiveProcess, path: str, table: str) -> None:
+    ask(live, {"everything": True})
+    answers, n_connections = live.flood(table, lambda: live.get(f"/api/v1/dead-letters/{path}"))
+    assert (n_connections, answers) == (BOUND, {200: BOUND, 503: FLOOD - BOUND})
+
+
+def test_however_many_ask_they_share_a_few_connections(live: LiveProcess) -> None:
+    before = n_asked(live)
+    answers, n_connections = live.flood("replay_requests", lambda: ask(live, {"everything": True}))
+    assert (n_connections, answers) == (BOUND, {202: BOUND, 503: FLOOD - BOUND})
+    assert n_asked(live) == before + BOUND
 
 
 def test_a_request_that_is_none_is_not_found(live: LiveProcess) -> None:

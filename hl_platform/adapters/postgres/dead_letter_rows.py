@@ -6,7 +6,7 @@ from typing import Any, LiteralString
 import msgspec
 from psycopg import sql
 
-from hl_platform.core.dead_letter_index import Entry, IndexedLetter, Selection
+from hl_platform.core.dead_letter_index import Entry, EntryGroup, IndexedLetter, Selection
 
 # Words of SQL, and the offset beside the dead letter's own.
 COLUMN_OF: Mapping[str, LiteralString] = {"offset": "kafka_offset", "column": "column_name"}
@@ -37,6 +37,25 @@ where {selected} and (%(before)s::bigint is null or id < %(before)s)
 order by id desc limit %(limit)s
 """
 
+COUNT: LiteralString = """
+-- count_entries: how many are selected, and the newest of them
+select count(*), max(id) from hl.dead_letters where {selected}
+"""
+
+GROUPS: LiteralString = """
+-- group_entries: selected entries by fingerprint, the most recent failures first
+with grouped as (
+    select fingerprint, count(*) as n, min(first_failed_at) as first_failed_at,
+           max(last_failed_at) as last_failed_at, max(id) as example_id
+    from hl.dead_letters where {selected}
+    group by fingerprint order by max(last_failed_at) desc limit %(limit)s
+)
+select g.fingerprint, d.stream, d.stage, d.reason, g.n, g.first_failed_at, g.last_failed_at, g.example_id,
+       d.detail, d.preview
+from grouped g join hl.dead_letters d on d.id = g.example_id
+order by g.last_failed_at desc, g.fingerprint
+"""
+
 
 def row_of(letter: IndexedLetter) -> dict[str, Any]:
     """The columns of a dead letter, ready for JSON."""
@@ -49,6 +68,11 @@ def entry_of(row: tuple[Any, ...]) -> Entry:
     return Entry(
         **{FIELD_OF.get(column, column): value for column, value in zip(ENTRY_COLUMNS, row, strict=True)}
     )
+
+
+def group_of(row: tuple[Any, ...]) -> EntryGroup:
+    """The kind of failure of a row of GROUPS."""
+    return EntryGroup(**dict(zip(EntryGroup.__struct_fields__, row, strict=True)))
 
 
 def columns_sql(columns: tuple[str, ...]) -> sql.Composed:

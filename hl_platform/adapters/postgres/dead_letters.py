@@ -12,10 +12,13 @@ from psycopg import sql
 
 from hl_platform.adapters.postgres.connection import connect
 from hl_platform.adapters.postgres.dead_letter_rows import (
+    COUNT,
     ENTRY_COLUMNS,
+    GROUPS,
     LIST_ENTRIES,
     columns_sql,
     entry_of,
+    group_of,
     values_of,
     where_sql,
 )
@@ -30,25 +33,6 @@ NEXT_ENTRIES: LiteralString = """
 select {columns} from hl.dead_letters
 where {selected} and id > %(after)s
 order by id limit %(limit)s {lock}
-"""
-
-COUNT: LiteralString = """
--- count_entries: how many are selected, and the newest of them
-select count(*), max(id) from hl.dead_letters where {selected}
-"""
-
-GROUPS: LiteralString = """
--- group_entries: selected entries by fingerprint, the most recent failures first
-with grouped as (
-    select fingerprint, count(*) as n, min(first_failed_at) as first_failed_at,
-           max(last_failed_at) as last_failed_at, max(id) as example_id
-    from hl.dead_letters where {selected}
-    group by fingerprint order by max(last_failed_at) desc limit %(limit)s
-)
-select g.fingerprint, d.stream, d.stage, d.reason, g.n, g.first_failed_at, g.last_failed_at, g.example_id,
-       d.detail, d.preview
-from grouped g join hl.dead_letters d on d.id = g.example_id
-order by g.last_failed_at desc, g.fingerprint
 """
 
 MARK_REPLAYED = """
@@ -149,9 +133,7 @@ class DeadLetterIndex:
 
     def groups(self, selection: Selection, limit: int) -> list[EntryGroup]:
         """Selected entries by fingerprint, those with the most recent failures first."""
-        fields = EntryGroup.__struct_fields__
-        rows = self._rows(GROUPS, selection, limit=limit)
-        return [EntryGroup(**dict(zip(fields, row, strict=True))) for row in rows]
+        return [group_of(row) for row in self._rows(GROUPS, selection, limit=limit)]
 
     def entries(self, selection: Selection, limit: int, before: int | None = None) -> list[Entry]:
         """Selected entries with an id below `before`, newest first."""

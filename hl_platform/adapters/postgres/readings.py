@@ -19,16 +19,21 @@ from hl_platform.adapters.postgres.bucket_prints import (
 from hl_platform.adapters.postgres.bucket_rows import BucketSelection, buckets_sql, costs_sql
 from hl_platform.adapters.postgres.connection import connection_string
 from hl_platform.adapters.postgres.dead_letter_rows import (
+    COUNT,
     ENTRY_COLUMNS,
+    GROUPS,
     LIST_ENTRIES,
     columns_sql,
     entry_of,
+    group_of,
     values_of,
     where_sql,
 )
 from hl_platform.adapters.postgres.errors import translated
-from hl_platform.core.dead_letter_index import Entry, Selection
+from hl_platform.adapters.postgres.replay_requests import NEWEST, ONE, request_of
+from hl_platform.core.dead_letter_index import Entry, EntryGroup, Selection
 from hl_platform.core.readings import Reading
+from hl_platform.core.replay_requests import ReplayRequest
 from hl_platform.core.streams import Stream
 
 T = TypeVar("T")
@@ -245,6 +250,26 @@ class ReadingQueries:
             columns=columns_sql(ENTRY_COLUMNS), selected=where_sql(selection)
         )
         return [entry_of(row) for row in await self._rows(query, values)]
+
+    async def dead_letter_kinds(self, selection: Selection, limit: int) -> list[EntryGroup]:
+        """Selected dead letters by fingerprint, those with the most recent failures first, at most `limit`."""
+        query = sql.SQL(GROUPS).format(selected=where_sql(selection))
+        return [group_of(row) for row in await self._rows(query, {**values_of(selection), "limit": limit})]
+
+    async def count_dead_letters(self, selection: Selection) -> tuple[int, int]:
+        """How many dead letters are selected, and the highest id among them; 0 where there is none."""
+        query = sql.SQL(COUNT).format(selected=where_sql(selection))
+        [(n, newest)] = await self._rows(query, values_of(selection))
+        return n, newest or 0
+
+    async def replay_requests(self, limit: int) -> list[ReplayRequest]:
+        """The newest requests to replay first, at most `limit`."""
+        return [request_of(row) for row in await self._rows(NEWEST.encode(), {"limit": limit})]
+
+    async def replay_request(self, request_id: int) -> ReplayRequest | None:
+        """One request to replay; None if there is none of this number."""
+        rows = await self._rows(ONE.encode(), {"request_id": request_id})
+        return request_of(rows[0]) if rows else None
 
     async def leases(self) -> list[LeaseRow]:
         """All services that ever ran, by name."""

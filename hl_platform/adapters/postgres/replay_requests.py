@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from psycopg.rows import dict_row
+import psycopg
 
 from hl_platform.adapters.postgres.connection import connect
 from hl_platform.adapters.postgres.errors import translated
@@ -14,28 +14,32 @@ from hl_platform.core.replay_requests import Judged, Replayed, ReplayRequest
 
 # Beyond this many that wait, somebody's program is at fault.
 MAX_OPEN = 20
+# Whatever keeps a statement longer is an outage.
+LIMITS = {"statement_timeout": "20s"}
 # A person waits for what `await_open` is called for.
 POLL_S = 1.0
 
-ASK = """
+COLUMNS = ", ".join(ReplayRequest.__struct_fields__)
+
+ASK = f"""
 -- ask_replay: a new request, unless too many wait
 insert into hl.replay_requests (requested_by, dry_run, stream, fingerprint, device_id, until_id, n_selected)
 select %(by)s, %(dry_run)s, %(stream)s, %(fingerprint)s, %(device_id)s, %(until_id)s, %(n_selected)s
 where (select count(*) from hl.replay_requests where state in ('asked', 'running')) < %(max_open)s
-returning *
-"""
-ONE = """
+returning {COLUMNS}
+"""  # noqa: S608 - constants
+ONE = f"""
 -- replay_request: one request
-select * from hl.replay_requests where request_id = %(request_id)s
-"""
-NEWEST = """
+select {COLUMNS} from hl.replay_requests where request_id = %(request_id)s
+"""  # noqa: S608 - constants
+NEWEST = f"""
 -- newest_replay_requests: the newest first
-select * from hl.replay_requests order by request_id desc limit %(limit)s
-"""
-OPEN = """
+select {COLUMNS} from hl.replay_requests order by request_id desc limit %(limit)s
+"""  # noqa: S608 - constants
+OPEN = f"""
 -- open_replay_requests: what is still to be done, the oldest first
-select * from hl.replay_requests where state in ('asked', 'running') order by request_id
-"""
+select {COLUMNS} from hl.replay_requests where state in ('asked', 'running') order by request_id
+"""  # noqa: S608 - constants
 ANY_OPEN = """
 -- any_open_replay_request: whether something is still to be done
 select exists (select from hl.replay_requests where state in ('asked', 'running'))
@@ -57,6 +61,11 @@ set state = case when %(problem)s::text is null then 'done' else 'failed' end, e
     judged = %(judged)s::jsonb, replayed = %(replayed)s::jsonb, problem = %(problem)s
 where request_id = %(request_id)s and state in ('asked', 'running')
 """
+
+
+def request_of(row: tuple[Any, ...]) -> ReplayRequest:
+    """The request of a row of COLUMNS."""
+    return msgspec.convert(dict(zip(ReplayRequest.__struct_fields__, row, strict=True)), ReplayRequest)
 
 
 class ReplayRequests:
@@ -101,10 +110,6 @@ class ReplayRequests:
         """One request; None if there is none of this number."""
         return next(iter(self._requests(ONE, {"request_id": request_id})), None)
 
-    def newest(self, limit: int) -> Sequence[ReplayRequest]:
-        """The newest requests first."""
-        return self._requests(NEWEST, {"limit": limit})
-
     def open(self) -> Sequence[ReplayRequest]:
         """What is still to be done, the oldest first."""
         return self._requests(OPEN, {})
@@ -112,7 +117,7 @@ class ReplayRequests:
     def await_open(self, timeout_s: float) -> None:
         """Returns when something is still to be done, at the latest after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
-        with connect(self._url, application_name=self._name) as conn, translated():
+        with self._connected() as conn, translated():
             while time.monotonic() < deadline and conn.execute(ANY_OPEN.encode()).fetchone() != (True,):
                 time.sleep(POLL_S)
 
@@ -144,10 +149,12 @@ class ReplayRequests:
         self._execute(END, values)
 
     def _requests(self, query: str, values: Mapping[str, Any]) -> Sequence[ReplayRequest]:
-        with connect(self._url, application_name=self._name) as conn, translated():
-            rows = conn.cursor(row_factory=dict_row).execute(query.encode(), values).fetchall()
-        return [msgspec.convert(row, ReplayRequest) for row in rows]
+        with self._connected() as conn, translated():
+            return [request_of(row) for row in conn.execute(query.encode(), values).fetchall()]
 
     def _execute(self, query: str, values: Mapping[str, Any]) -> None:
-        with connect(self._url, application_name=self._name) as conn, translated():
+        with self._connected() as conn, translated():
             conn.execute(query.encode(), values)
+
+    def _connected(self) -> psycopg.Connection:
+        return connect(self._url, application_name=self._name, parameters=LIMITS)
