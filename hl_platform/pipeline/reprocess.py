@@ -140,6 +140,8 @@ class Reprocessor:
         ends: dict[Place, int] = {}
         after, done = 0, 0
         impossible: Counter[str] = Counter()
+        # Not found by `replay_id` again: another replay may take an entry after us, and note its own.
+        taken: list[int] = []
         producer = KafkaProducer(self._settings.kafka, "hl-reprocess")
         try:
             while done < total:
@@ -148,13 +150,15 @@ class Reprocessor:
                     entries = _cut(locked)
                     if not entries:
                         break
-                    impossible += self._replay(entries, producer, by, replay_id, ends)
+                    verdicts = self._replay(entries, producer, by, replay_id, ends)
+                taken += [verdict.entry.id for verdict in verdicts if verdict.possible]
+                impossible.update(verdict.reason for verdict in verdicts if not verdict.possible)
                 after, done = entries[-1].id, done + len(entries)
                 self._progress("replayed", done, total)
         finally:
             producer.close(0)
         complete = self._await(ends)
-        n_stored, n_failed_again = self._index.outcome_of(replay_id)
+        n_stored, n_failed_again = self._index.outcome_of(taken)
         log.info(
             "dead_letters_replayed",
             replay_id=str(replay_id),
@@ -194,8 +198,8 @@ class Reprocessor:
         by: str,
         replay_id: UUID,
         ends: dict[Place, int],
-    ) -> Counter[str]:
-        """Replays a batch and marks it; returns how many of it cannot be replayed, by reason."""
+    ) -> list[Verdict]:
+        """Replays a batch and marks it."""
         verdicts = self._judge.judge(entries, self._fetch(entries))
         good = [verdict for verdict in verdicts if verdict.succeeds]
         self._produce(good, producer, ends)
@@ -205,7 +209,7 @@ class Reprocessor:
         if bad:
             rejected = [_rejected(verdict, self._streams[verdict.entry.stream]) for verdict in bad]
             self._index.mark_failed_again(rejected, by, replay_id, __version__, datetime.now(UTC))
-        return Counter(verdict.reason for verdict in verdicts if not verdict.possible)
+        return verdicts
 
     def _produce(self, verdicts: Sequence[Verdict], producer: KafkaProducer, ends: dict[Place, int]) -> None:
         arrived: list[tuple[str, Delivery]] = []

@@ -159,6 +159,24 @@ def test_replaying_twice_changes_nothing(home: Home):
     assert home.query("select *, xmin::text from {energy}") == before
 
 
+def test_a_replay_tells_what_became_of_its_entries_also_where_another_took_them_after_it(home: Home):
+    others: list[Outcome] = []
+
+    def replay_as_well(step: str, _done: int, _total: int) -> None:
+        if step == "replayed":
+            others.append(apply(home, ANY))
+
+    forbid(home, power_kw=66)
+    with home.running("sink"):
+        home.produce(record("meter1", NOON, power_kw=66))
+        indexed(home, 1)
+        allow(home)
+        streams = {stream.name: stream for stream in home.streams.values()}
+        with reprocessing(home.settings, streams, replay_as_well) as work:
+            outcome = work.apply(OPEN, "tester")
+    assert [one.n_stored for one in (outcome, *others)] == [1, 1]
+
+
 def test_a_replay_of_an_old_reading_does_not_undo_a_newer_correction(home: Home):
     forbid(home, power_kw=66)
     with home.running("sink"):

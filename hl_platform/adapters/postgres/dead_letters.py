@@ -69,9 +69,9 @@ select count(*), max(id) from discarded
 """
 
 OUTCOME = """
--- outcome_of_replay: what became of the entries that a reprocessing took
+-- outcome_of_replay: what became of entries
 select count(*) filter (where state = 'replayed'), count(*) filter (where state = 'failed_again')
-from hl.dead_letters where replay_id = %(replay_id)s
+from hl.dead_letters where id = any(%(ids)s)
 """
 
 POSITIONS = """
@@ -179,10 +179,10 @@ class DeadLetterIndex:
                 return n_discarded
             n_discarded, after = n_discarded + n, highest
 
-    def outcome_of(self, replay_id: UUID) -> ReplayOutcome:
-        """What became of the entries that a reprocessing took; states that the indexer has not reached lag behind."""
+    def outcome_of(self, ids: Sequence[int]) -> ReplayOutcome:
+        """What became of entries that a reprocessing took; states that the indexer has not reached lag behind."""
         with translated():
-            row = self._connected().execute(OUTCOME, {"replay_id": replay_id}).fetchone()
+            row = self._connected().execute(OUTCOME, {"ids": list(ids)}).fetchone()
         assert row is not None  # noqa: S101 - a count returns its row
         return ReplayOutcome(*row)
 
