@@ -92,7 +92,8 @@ def run(name: str | None, *, full: bool) -> None:
         if full:
             for model in chosen:
                 if name in (None, model.name):
-                    mark_all(db, model, project.stream_of(model))
+                    with db.transaction():
+                        mark_all(db, model, project.stream_of(model))
         with progress_bar() as report:
             n_buckets = _refresh_all(db, project, chosen, report)
     click.echo(f"{n_buckets:,} buckets materialized." if n_buckets else "No closed bucket was dirty.")

@@ -111,6 +111,15 @@ def test_hl_sql_run_materializes_what_is_dirty(db: SqlDatabase, url: str):
     assert db.rows("select count(*) > 0 from materialized.energy_daily") == [(True,)]
 
 
+def test_hl_sql_run_full_computes_a_model_over_readings_anew(db: SqlDatabase, url: str):
+    hl(url, "sql", "run")
+    db.rows("update materialized.energy_hourly set n_readings = 99 where bucket < now() - interval '3 hours'")
+    result = hl(url, "sql", "run", "--model", "energy_hourly", "--full")
+    assert result.exit_code == 0, result.output
+    assert "buckets materialized" in result.stdout
+    assert db.rows("select count(*) from materialized.energy_hourly where n_readings = 99") == [(0,)]
+
+
 def test_hl_sql_test_runs_examples_and_checks(url: str):
     result = hl(url, "sql", "test", "--model", "energy_daily")
     assert (result.exit_code, result.stdout) == (0, "10 passed.\n"), result.output
