@@ -7,6 +7,7 @@ from datetime import datetime
 import structlog
 
 from dbt_like_sql.engine.database import Database
+from dbt_like_sql.engine.deployed import hold_deployed, timezone_function
 from dbt_like_sql.engine.mark_objects import (
     mark_function,
     mark_triggers,
@@ -32,8 +33,6 @@ from hl_platform.core.errors import ConfigError
 from hl_platform.core.streams import Stream
 
 log = structlog.get_logger()
-
-LOCK = "select pg_advisory_xact_lock(hashtextextended('hl.deploy', 0))"
 
 DEPLOYED = """
 -- deployed: what each model was when it was deployed last
@@ -130,13 +129,13 @@ def deploy(db: Database, project: Project, timezone: str, version: str) -> list[
         timezone: the household's.
         version: of hl.
 
-    Guarantee: all of it or nothing. A remade model is dirty all over and so right at once; its rows below the floor,
-    which nothing can compute again, are carried over.
+    Guarantee: all of it or nothing; no refresh is under way meanwhile. A remade model is dirty all over and so right at
+    once; its rows below the floor, which nothing can compute again, are carried over.
     """
     renderer = Renderer(project.streams)
     with db.transaction():
-        db.rows(LOCK)
-        for statement in zone_functions(timezone):
+        hold_deployed(db)
+        for statement in (*zone_functions(timezone), timezone_function(timezone)):
             db.rows(statement)
         for stream in project.streams.values():
             for statement in neighbour_functions(stream):
@@ -264,7 +263,7 @@ def mark_all(db: Database, model: Model, stream: Stream | None) -> None:
     """Marks every bucket of a continuous aggregate that has something to be computed from.
 
     Args:
-        db: as the owner of the tables.
+        db: as the owner of the tables, within a transaction.
         model: which.
         stream: the one whose readings it reads directly, if any.
     """

@@ -11,6 +11,7 @@ import structlog
 
 from dbt_like_sql.engine.database import Database
 from dbt_like_sql.engine.deploy import columns_of
+from dbt_like_sql.engine.deployed import check_deployed
 from dbt_like_sql.engine.floors import floor_below, hold_floors, raise_floor
 from dbt_like_sql.engine.model import Model
 from dbt_like_sql.engine.project import Project
@@ -101,6 +102,8 @@ class ModelRetention:
                 pass
         models = [model.name, *(higher.name for higher in above)]
         with self._db.transaction():
+            # A model that we do not know may still have to compute from these rows.
+            check_deployed(self._db, self._project)
             hold_floors(self._db, base.table)
             marked = self._db.rows(MARKED, {"models": models, "cutoff": cutoff})[0][0]
             if marked:

@@ -1,5 +1,6 @@
 """Materializes dirty buckets: takes marks, computes, swaps, all in one transaction.
 
+0. It waits for a deployment, and goes on only if that was of the same models: see dbt_like_sql.engine.deployed.
 1. Marks of closed buckets are deleted, as many as asked for, newest first. A mark that a writer holds is left for the
    next time; a writer that comes now waits until the end of this transaction and marks anew. A mark below the floor
    waits for whoever absorbs late readings into the archive.
@@ -17,6 +18,7 @@ import structlog
 
 from dbt_like_sql.engine.database import Database
 from dbt_like_sql.engine.deploy import columns_of, ensure_partitions
+from dbt_like_sql.engine.deployed import check_deployed
 from dbt_like_sql.engine.floors import base_name, floor_below, share_floors
 from dbt_like_sql.engine.model import Model
 from dbt_like_sql.engine.project import Project
@@ -176,7 +178,6 @@ class Refresher:
         self._db = db
         self._project = project
         self._version = version
-        self._columns: dict[str, list[str]] = {}
 
     def refresh(
         self, model: Model, *, limit: int, start: str = "-infinity", end: str = "infinity"
@@ -194,12 +195,14 @@ class Refresher:
 
         Raises:
             TransientError: the database is away; nothing was changed, and the marks are still there.
+            DeployedOtherwiseError: the deployed models are not the project's. As above.
 
         Guarantee: a mark is gone when its bucket is materialized, and not before; a change that comes meanwhile
         is marked anew.
         """
         began = time.perf_counter()
         with self._db.transaction():
+            check_deployed(self._db, self._project)
             # Nobody raises the floor and drops what is below it while we compute from it.
             share_floors(self._db, self._project, model)
             self._db.rows(ALONE, {"model": model.name})
@@ -236,7 +239,8 @@ class Refresher:
             schema: of the functions that compute them.
 
         Returns:
-            Id of the refresh that the rows name. The caller's transaction is around it.
+            Id of the refresh that the rows name. The caller's transaction is around it, and began with
+            `check_deployed`: only the models that the project knows are marked.
         """
         db = self._db
         stream = self._project.stream_of(model)
@@ -283,7 +287,9 @@ class Refresher:
             self._db.rows(NOTE_EVENTS.format(model=model.name, schema=schema), values)
 
     def _compute(self, model: Model, schema: str) -> str:
-        columns = [name for name in self._columns_of(model) if name != "refresh_id"]
+        # Not kept from one transaction to the next: a deployment may lie between them.
+        there = columns_of(self._db, f"materialized.{model.name}")
+        columns = [name for name in there if name != "refresh_id"]
         events = [name for name in columns if name.endswith("_events")] if model.sources else []
         return COMPUTE.format(
             model=model.name,
@@ -293,8 +299,3 @@ class Refresher:
             excluded=", ".join(f"excluded.{name}" for name in (*columns, "refresh_id")),
             any_events=" + ".join(events) + " > 0" if events else "false",
         )
-
-    def _columns_of(self, model: Model) -> list[str]:
-        if model.name not in self._columns:
-            self._columns[model.name] = columns_of(self._db, f"materialized.{model.name}")
-        return self._columns[model.name]

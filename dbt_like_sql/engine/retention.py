@@ -20,6 +20,7 @@ from dbt_like_sql.engine.absorb import Absorber
 from dbt_like_sql.engine.archive import ArchiveFiles, Written, write_file
 from dbt_like_sql.engine.database import BulkDatabase
 from dbt_like_sql.engine.deploy import columns_of
+from dbt_like_sql.engine.deployed import check_deployed
 from dbt_like_sql.engine.floors import floor_of, hold_floors, raise_floor
 from dbt_like_sql.engine.project import Project
 from dbt_like_sql.engine.refresh import Refresher
@@ -177,9 +178,12 @@ class Retention:
 
         Raises:
             TransientError: the table is in use; nothing was done.
+            DeployedOtherwiseError: the deployed models are not the project's; nothing was done.
         """
         day, db = checked.day, self._db
         with db.transaction():
+            # A model that we do not know may still have to compute from this day.
+            check_deployed(db, self._project)
             hold_floors(db, stream.table)
             db.rows("set local hl.unmarked = 'on'")
             if not self._still_so(stream, checked):

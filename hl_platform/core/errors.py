@@ -5,6 +5,7 @@ HlError
   TransientError       an outage: back off with jitter and wait; never a dead letter
     DatabaseAwayError  PostgreSQL cannot be reached, or cannot write now
     BackpressureError  the other side asks us to slow down
+    DeployedOtherwiseError  the models in the database are not those of this process
   PoisonRecordError    a record's own fault: dead letter, then advance
   FencedError          a newer instance holds the lease: stop quietly
   InvariantError       a promise of ours is broken: stop loudly
@@ -38,6 +39,10 @@ class BackpressureError(TransientError):
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class DeployedOtherwiseError(TransientError):
+    """The models in the database are not those that this process has loaded. Nothing is lost; it must start anew."""
 
 
 class PoisonRecordError(HlError):

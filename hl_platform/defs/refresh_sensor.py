@@ -10,7 +10,7 @@ from dbt_like_sql.engine.drain import Drained, describe_size, drain_a_little, ne
 from dbt_like_sql.engine.marks import Backlog, plan_range, read_backlog, read_days
 from dbt_like_sql.engine.model import Model
 from dbt_like_sql.engine.project import Project
-from hl_platform.core.errors import ConfigError, TransientError
+from hl_platform.core.errors import ConfigError, DeployedOtherwiseError, TransientError
 from hl_platform.core.settings import Settings
 from hl_platform.defs.aggregates import (
     REFRESH_TAG,
@@ -68,6 +68,8 @@ def build_sensor(settings: Settings, project: Project) -> dg.SensorDefinition:
         try:
             with engine(settings, project, "hl-refresh") as work:
                 tick = refresh_a_little(work, project, settings, context.instance)
+        except DeployedOtherwiseError as exc:
+            return dg.SkipReason(str(exc))
         except TransientError as exc:
             return dg.SkipReason(f"The database cannot be reached: {exc}")
         except ConfigError as exc:

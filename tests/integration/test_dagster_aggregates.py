@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -121,6 +123,18 @@ def test_a_materialization_says_what_was_done_by_which_version_and_of_which_offs
     assert event.metadata["buckets"].value == 31
     assert event.metadata["offsets from, to"].value == {"homelab.energy/0": [None, 42]}
     assert {"marks", "duration_ms", "version", "hl.refreshes.id"} <= event.metadata.keys()
+
+
+def test_a_sensor_older_than_the_deployment_says_so_and_leaves_all_marks(house: House, tmp_path: Path):
+    house.fill(recently(hours=30), recently(hours=8))
+    text = (resources.files("dbt_like_sql") / "models" / "energy" / "energy_daily.sql").read_text()
+    (tmp_path / "own_days.sql").write_text(text.replace("name: energy_daily", "name: own_days"))
+    deploy(house.db, load_project(house.project.streams, str(tmp_path)), ZONE, "test")
+    before = house.n_marks()
+    assert "own_days" in house.tick().skip_message
+    assert house.n_marks() == before
+    deploy(house.db, house.project, ZONE, "test")
+    assert house.tick().asset_events
 
 
 def test_an_interrupted_run_is_resumed_where_it_stopped(house: House, monkeypatch: pytest.MonkeyPatch):

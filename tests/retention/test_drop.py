@@ -2,11 +2,16 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+from dbt_like_sql.engine.deploy import deploy
+from dbt_like_sql.engine.project import load_project
+from dbt_like_sql.engine.scaffold import scaffold_models
+from hl_platform.core.errors import DeployedOtherwiseError
 from tests.retention.conftest import Pair
-from tests.retention.home import DAY, Keeper, assert_same, meter
+from tests.retention.home import DAY, STREAM, Keeper, assert_same, meter
 
 Make = Callable[..., Pair]
 
@@ -130,3 +135,22 @@ def test_hours_stay_as_long_as_a_late_reading_waits(houses: Make) -> None:
     house.drop_before(DAY + timedelta(days=3))
     house.ingest([meter(DAY + timedelta(days=1, hours=3), 24)])
     assert house.model_retention.run(house.project.models["meter_hourly"]) is None
+
+
+def test_nothing_is_dropped_that_a_model_may_need_which_only_the_database_knows(
+    houses: Make, tmp_path: Path
+) -> None:
+    house, _ = houses()
+    fill(house)
+    house.refresh()
+    [day, *_] = house.retention.plan(STREAM, DAY + timedelta(days=3))
+    checked = house.retention.archive(STREAM, day)
+    assert checked is not None
+    text = scaffold_models(STREAM)["meter_hourly.sql"].replace("meter_hourly", "own_hours")
+    (tmp_path / "own_hours.sql").write_text(text)
+    deploy(house.db, load_project({STREAM.name: STREAM}, str(tmp_path)), "Europe/Berlin", "test")
+    with pytest.raises(DeployedOtherwiseError, match="own_hours"):
+        house.retention.drop(STREAM, checked)
+    with pytest.raises(DeployedOtherwiseError, match="own_hours"):
+        house.drop_before(DAY + timedelta(days=3))
+    assert house.query("select count(*) from hl.archives") == [(0,)]
