@@ -17,6 +17,7 @@ from dbt_like_sql.engine import absorb_sql as sql
 from dbt_like_sql.engine import archive
 from dbt_like_sql.engine.archive import ArchiveFiles, table_columns, write_file
 from dbt_like_sql.engine.database import BulkDatabase
+from dbt_like_sql.engine.deployed import check_deployed
 from dbt_like_sql.engine.floors import floor_below, floor_of, hold_floors
 from dbt_like_sql.engine.model import Model
 from dbt_like_sql.engine.objects import compute_function, events_function
@@ -25,7 +26,7 @@ from dbt_like_sql.engine.project import Project
 from dbt_like_sql.engine.refresh import Bucket, Refresher
 from dbt_like_sql.engine.render import Renderer
 from hl_platform.core.archive import Column
-from hl_platform.core.errors import TransientError
+from hl_platform.core.errors import DeployedOtherwiseError, TransientError
 from hl_platform.core.streams import Stream
 
 log = structlog.get_logger()
@@ -98,6 +99,7 @@ class Absorber:
         """
         db, began = self._db, time.perf_counter()
         with db.transaction():
+            check_deployed(db, self._project)
             hold_floors(db, stream.table)
             floor = floor_of(db, stream.table)
             models = [self._project.models[name] for name in self._project.over_readings(stream)]
@@ -124,6 +126,8 @@ class Absorber:
         for attempt in range(MAX_TRIES):
             try:
                 return self.absorb(stream, limit)
+            except DeployedOtherwiseError:
+                raise
             except TransientError as exc:
                 if attempt + 1 == MAX_TRIES:
                     raise

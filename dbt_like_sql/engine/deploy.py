@@ -1,6 +1,6 @@
 """Brings the objects of all models to what this version and the declared streams say. Safe to run at any time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -29,14 +29,20 @@ from dbt_like_sql.engine.objects import (
 )
 from dbt_like_sql.engine.project import Project
 from dbt_like_sql.engine.render import Renderer
+from dbt_like_sql.engine.retire import forget_marks, is_there, retire, silence, silent, withdraw
 from hl_platform.core.errors import ConfigError
 from hl_platform.core.streams import Stream
 
 log = structlog.get_logger()
 
+# A table is what it was when its text changed last; whoever has no use for it drops it.
 DEPLOYED = """
--- deployed: what each model was when it was deployed last
-select model, digest from hl.models
+-- deployed: what each model was when it was deployed last, and whether it has buckets that can be dirty
+select model, digest, to_regclass('hl.dirty_' || model) is not null from hl.models
+where not exists (
+    select from pg_class
+    where relnamespace = 'public'::regnamespace and relname = model and relkind = 'r'
+        and model <> all(%(models)s::text[]))
 """
 NOTE = """
 -- note: a model as it is deployed now
@@ -130,7 +136,8 @@ def deploy(db: Database, project: Project, timezone: str, version: str) -> list[
         version: of hl.
 
     Guarantee: all of it or nothing; no refresh is under way meanwhile. A remade model is dirty all over and so right at
-    once; its rows below the floor, which nothing can compute again, are carried over.
+    once; its rows below the floor, which nothing can compute again, are carried over. What is deployed and not in the
+    project can no longer be read; it is dirty all over when it comes back.
     """
     renderer = Renderer(project.streams)
     with db.transaction():
@@ -147,20 +154,23 @@ def deploy(db: Database, project: Project, timezone: str, version: str) -> list[
         db.rows(
             override_function({name: project.over_readings(one) for name, one in project.streams.items()})
         )
-        deployed = {str(model): str(digest) for model, digest in db.rows(DEPLOYED)}
+        silence(db, project.streams.values())
+        deployed, gone = _plan_gone(project, db.rows(DEPLOYED, {"models": list(project.models)}))
         digests = {model.name: digest_of(model, renderer, timezone) for model in project.models.values()}
         changed = _plan_changed(project, deployed, digests)
+        gone += [name for name in silent(db) if name not in project.models]
         # From the top down, since what is above reads what is below.
-        for model in reversed(changed):
-            if model.materialization != "table":
-                db.rows(f"drop view if exists public.{model.name}")
+        withdraw(db, [*gone, *(model.name for model in reversed(changed))])
+        for name in gone:
+            retire(db, name)
         for model in changed:
             with _named(model):
-                _remake(db, project, model, renderer, had_rows=model.name in deployed)
+                _remake(db, project, model, renderer)
             db.rows(NOTE, {"model": model.name, "digest": digests[model.name], "version": version})
             log.info("model_deployed", model=model.name)
         for model in project.aggregates():
             _ensure_key(db, model)
+        forget_marks(db, [model.name for model in project.aggregates()])
     return [model.name for model in changed]
 
 
@@ -173,6 +183,20 @@ def _named(model: Model) -> Iterator[None]:
         raise ConfigError(
             f"{model.name}.sql: {exc}. `hl sql compile {model.name}` shows what it becomes."
         ) from exc
+
+
+def _plan_gone(
+    project: Project, deployed: Iterable[tuple[str, str, bool]]
+) -> tuple[dict[str, str], list[str]]:
+    """The digests of what is deployed and stays, and the names of what the project has no more, or as another kind."""
+    stays, gone = {}, []
+    for name, digest, is_aggregate in deployed:
+        model = project.models.get(name)
+        if model is not None and model.is_aggregate == is_aggregate:
+            stays[name] = digest
+        else:
+            gone.append(name)
+    return stays, gone
 
 
 def _plan_changed(project: Project, deployed: Mapping[str, str], digests: Mapping[str, str]) -> list[Model]:
@@ -194,7 +218,7 @@ def _ensure_triggers(db: Database, stream: Stream) -> None:
             db.rows(statement)
 
 
-def _remake(db: Database, project: Project, model: Model, renderer: Renderer, *, had_rows: bool) -> None:
+def _remake(db: Database, project: Project, model: Model, renderer: Renderer) -> None:
     if model.materialization in ("view", "table"):
         kind = "view" if model.materialization == "view" else "table"
         db.rows(f"drop {kind} if exists public.{model.name}")
@@ -202,6 +226,8 @@ def _remake(db: Database, project: Project, model: Model, renderer: Renderer, *,
         _comment(db, model, f"{kind} public.{model.name}")
         return
     old = f"{model.name}_before"
+    # Deployed as something else, or before its file was away for a time.
+    had_rows = is_there(db, f"materialized.{model.name}")
     if had_rows:
         for name in (f"view if exists hl.dirty_{model.name}", f"function if exists hl.compute_{model.name}"):
             db.rows(f"drop {name}")

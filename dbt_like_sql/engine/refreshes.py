@@ -18,11 +18,12 @@ delete from hl.refreshes where id in (
     limit %(limit)s)
 returning 1
 """
-# Of models that there are no more.
+# Of models that there are no more, and that left no rows which may name them.
 FORGET_ORPHANS = """
 -- forget_orphans: old ones of models that are not deployed any more
 delete from hl.refreshes
 where refreshed_at < now() - make_interval(days => %(days)s) and model not in (select model from hl.models)
+    and to_regclass('materialized.' || quote_ident(model)) is null
 returning 1
 """
 BATCH_ROWS = 20_000
