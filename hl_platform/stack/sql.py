@@ -27,11 +27,17 @@ from hl_platform.adapters.postgres.database import BULK, SqlDatabase
 from hl_platform.core.errors import ConfigError
 from hl_platform.core.settings import Settings, load_settings
 from hl_platform.stack.connection import command_environment
+from hl_platform.stack.layout import plan_directories
+from hl_platform.stack.lock import holder_of
 from hl_platform.stack.sql_display import check_text, example_text, lineage_text, progress_bar, summary_text
 from hl_platform.streams import load_streams
 
 Report = Callable[[str, int, int], None]
 
+RESTART = (
+    "hl is running with the models that it had loaded before, and materializes nothing until it has loaded these: "
+    "run `hl down`, then `hl up`. Every query is right meanwhile."
+)
 # Marks that one transaction takes: a few seconds' work, so that a sink does not wait for long.
 MARKS_AT_ONCE = 2_000
 N_DIRTY = """
@@ -89,6 +95,8 @@ def run(name: str | None, *, full: bool) -> None:
         remade = deploy(db, project, settings.timezone, __version__)
         if remade:
             click.echo(f"Deployed {', '.join(remade)}.")
+            if holder_of(plan_directories(settings)[0]) is not None:
+                click.echo(RESTART)
         if full:
             for model in chosen:
                 if name in (None, model.name):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from dbt_like_sql.engine.refresh import Refresher
 from hl_platform.adapters.postgres.database import SqlDatabase
 from hl_platform.adapters.postgres.migrate import migrate
 from hl_platform.cli import main
+from hl_platform.stack.lock import DataDirLock
 from hl_platform.stack.postgres import EmbeddedPostgres
 from hl_platform.streams import load_streams
 from tests.servers import temporary_database
@@ -118,6 +120,33 @@ def test_hl_sql_run_full_computes_a_model_over_readings_anew(db: SqlDatabase, ur
     assert result.exit_code == 0, result.output
     assert "buckets materialized" in result.stdout
     assert db.rows("select count(*) from materialized.energy_hourly where n_readings = 99") == [(0,)]
+
+
+def test_hl_sql_run_says_that_a_running_hl_is_to_be_restarted(
+    db: SqlDatabase, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    text = source_of("energy_daily").replace("name: energy_daily", "name: energy_mine")
+    (tmp_path / "energy_mine.sql").write_text(text, "utf-8")
+    monkeypatch.setenv("HL_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("HL_MODELS_DIR", str(tmp_path))
+    lock = DataDirLock(tmp_path)
+    lock.acquire()
+    try:
+        assert "run `hl down`, then `hl up`" in hl(url, "sql", "run").stdout
+        # Nothing new, nothing to load.
+        assert "hl down" not in hl(url, "sql", "run").stdout
+    finally:
+        lock.release()
+    # Taken away again, and another time brought, while nothing runs.
+    deploy(db, PROJECT, "Europe/Berlin", "test")
+    result = hl(url, "sql", "run")
+    assert "Deployed energy_mine" in result.stdout
+    assert "hl down" not in result.stdout
+    deploy(db, PROJECT, "Europe/Berlin", "test")
+
+
+def source_of(name: str) -> str:
+    return (resources.files("dbt_like_sql") / "models" / "energy" / f"{name}.sql").read_text("utf-8")
 
 
 def test_hl_sql_test_runs_examples_and_checks(url: str):
