@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import os
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 import duckdb
 
+from hl_platform.adapters.durable import sync
 from hl_platform.core.archive import ArchivedFile, Column, Kind, WrittenFile, path_of, rows_sha256
 from hl_platform.core.errors import ConfigError, InvariantError, TransientError
 
@@ -83,10 +83,10 @@ class ArchiveDirectory:
             _to_parquet(csv, unfinished, columns)
             digest, n_rows = self._digest_of(unfinished, columns)
             with _disk_errors(folder):
-                _sync(unfinished)
+                sync(unfinished)
                 part = self._publish(unfinished, table_name, day, part)
-                _sync(folder)
-                _sync(folder.parent)
+                sync(folder)
+                sync(folder.parent)
                 path = path_of(table_name, day, part)
                 return WrittenFile(path, part, n_rows, _sha256(self._directory / path), digest)
         finally:
@@ -334,14 +334,6 @@ def _sha256(path: Path) -> str:
         while block := file.read(BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _literal(path: Path) -> str:

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from hl_platform.adapters.archive import ArchiveDirectory
-from hl_platform.adapters.postgres.connection import connect
+from hl_platform.adapters.postgres.connection import REQUEST, connect
 from hl_platform.adapters.postgres.errors import translated
 from hl_platform.core.archive import ArchivedFile, Column, kind_of
 from hl_platform.core.readings import Reading
@@ -18,8 +18,6 @@ where table_name = %(table_name)s and last_at >= %(start)s and first_at < %(end)
   and (%(devices)s::text[] is null or devices && %(devices)s::text[])
 order by day, part
 """  # noqa: S608 - constants
-# Whatever keeps the statement longer is an outage.
-LIMITS = {"statement_timeout": "20s"}
 
 
 class ArchiveReader:
@@ -61,7 +59,7 @@ class ArchiveReader:
         A device's last archived reading, and what came late and is not absorbed yet, is in the table as well: where
         both are read, the table's row of a (device_id, timestamp) counts.
         """
-        with connect(self._url, application_name="hl-archive", parameters=LIMITS) as conn, translated():
+        with connect(self._url, application_name="hl-archive", parameters=REQUEST) as conn, translated():
             values = {
                 "table_name": stream.table,
                 "start": start,

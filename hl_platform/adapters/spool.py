@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import structlog
 
+from hl_platform.adapters.durable import sync
 from hl_platform.adapters.spool_rescue import READ, copy_readable
 from hl_platform.core.errors import TransientError
 
@@ -248,7 +249,7 @@ class Spool:
         self._db.close()
         kept = self._move_aside()
         self._rescued.rename(self._path)
-        _sync(self._path.parent)
+        sync(self._path.parent)
         self._on_damage(
             f"{damage}. Of its entries {n_saved} could be read and go on to Kafka; the others are lost but for "
             f"what somebody finds in the damaged file, which is kept as {kept}."
@@ -267,7 +268,7 @@ class Spool:
                 f"pragma journal_mode = off; pragma synchronous = off; pragma max_page_count = {2**32 - 2};"
             )
             n_saved = copy_readable(self._db, fresh)
-        _sync(self._rescued)
+        sync(self._rescued)
         return n_saved
 
     def _move_aside(self) -> Path:
@@ -365,12 +366,3 @@ def _remove(path: Path) -> None:
     """Removes a database that nobody uses."""
     for suffix in ("", "-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    """Makes a file's content durable, or a directory's names."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,5 +1,8 @@
 """From librdkafka's errors to ours, by code."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from confluent_kafka import KafkaError, KafkaException
 
 from hl_platform.core.errors import ConfigError, FencedError, HlError, InvariantError, TransientError
@@ -48,6 +51,15 @@ def translate(error: KafkaException | KafkaError) -> HlError:
     if kafka_error.code() in SUPERSEDED:
         return FencedError(text)
     return InvariantError(text) if kafka_error.fatal() else TransientError(text)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Lets no driver's error out of the block."""
+    try:
+        yield
+    except KafkaException as exc:
+        raise translate(exc) from exc
 
 
 def passes(error: KafkaError) -> bool:

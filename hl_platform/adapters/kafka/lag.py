@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from hl_platform.adapters.kafka.config import admin_client
-from hl_platform.adapters.kafka.errors import translate
+from hl_platform.adapters.kafka.errors import translated
 from hl_platform.core.lag import PartitionLag
 from hl_platform.core.sections import KafkaSettings
 from hl_platform.core.streams import Stream
@@ -46,14 +46,12 @@ def read_partition_lag(
     """
     admin = admin_client(kafka, "hl-lag")
     feeds = {stream.feed_group: stream.kafka_topic for stream in streams}
-    try:
+    with translated():
         # Not asked for nothing: a request to a group's coordinator whose line breaks can end the process
         # (librdkafka, pull request 5397), and Dagster's code server is among the callers.
         shown = _feed_positions(admin, feeds) if feeds else {}
         positions = {**shown, **next_offsets}
         ends = _ends(admin, {(topic, partition) for _, topic, partition in positions})
-    except KafkaException as exc:
-        raise translate(exc) from exc
     return [
         PartitionLag(*key, next_offset, ends.get(key[1:], next_offset), is_exact=key in next_offsets)
         for key, next_offset in sorted(positions.items())
@@ -71,11 +69,9 @@ def read_ends(kafka: KafkaSettings, places: Iterable[Place]) -> dict[Place, int]
         TransientError: the cluster cannot be reached now.
     """
     admin = admin_client(kafka, "hl-ends")
-    try:
+    with translated():
         there = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
         return _ends(admin, {place for place in places if place[0] in there})
-    except KafkaException as exc:
-        raise translate(exc) from exc
 
 
 def _feed_positions(admin: AdminClient, feeds: Mapping[str, str]) -> dict[tuple[str, str, int], int]:

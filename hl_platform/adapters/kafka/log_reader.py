@@ -1,13 +1,12 @@
 """Reads a known stretch of some Kafka partitions, once, without a consumer group."""
 
-import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from hl_platform.adapters.kafka.config import reader_config
-from hl_platform.adapters.kafka.errors import translate
+from hl_platform.adapters.kafka.errors import translated
 from hl_platform.core.sections import KafkaSettings
 
 REQUEST_TIMEOUT_S = 5.0
@@ -53,12 +52,12 @@ class LogReader:
             "auto.offset.reset": "earliest",
             "queued.max.messages.kbytes": 16_384,
         }
-        with _translated():
+        with translated():
             self._consumer = Consumer(settings)
 
     def extents(self, kafka_topics: Iterable[str]) -> dict[KafkaPlace, Extent]:
         """What there is of all partitions of some topics."""
-        with _translated():
+        with translated():
             return {
                 (topic, partition): Extent(
                     *self._consumer.get_watermark_offsets(
@@ -79,10 +78,10 @@ class LogReader:
             finished: says that nobody wants to know any more.
         """
         left = {place: extent for place, extent in stretches.items() if extent.low < extent.high}
-        with _translated():
+        with translated():
             self._consumer.assign([TopicPartition(*place, extent.low) for place, extent in left.items()])
         while left and not finished():
-            with _translated():
+            with translated():
                 messages = self._consumer.consume(BATCH_RECORDS, timeout=POLL_S)
             for message in messages:
                 place = (message.topic() or "", message.partition() or 0)
@@ -93,12 +92,12 @@ class LogReader:
                 # An offset need not be a record: the end of the partition may come instead.
                 if place in left and (_is_end(message) or offset + 1 >= left[place].high):
                     del left[place]
-        with _translated():
+        with translated():
             self._consumer.unassign()
 
     def close(self) -> None:
         """Ends the connection."""
-        with _translated():
+        with translated():
             self._consumer.close()
 
     def _partitions_of(self, kafka_topic: str) -> list[int]:
@@ -106,14 +105,6 @@ class LogReader:
         if found.error is not None:
             raise KafkaException(found.error)
         return sorted(found.partitions)
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except KafkaException as exc:
-        raise translate(exc) from exc
 
 
 def _is_end(message: Message) -> bool:

@@ -7,7 +7,7 @@ from uuid import UUID
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from hl_platform.adapters.kafka.errors import translate
+from hl_platform.adapters.kafka.errors import translate, translated
 
 
 class TopicFacts(NamedTuple):
@@ -48,10 +48,8 @@ def find_places(consumer: Consumer, kafka_topics: Collection[str], timeout_s: fl
     Raises:
         TransientError: the cluster cannot be reached now.
     """
-    try:
+    with translated():
         topics = consumer.list_topics(timeout=timeout_s).topics
-    except KafkaException as exc:
-        raise translate(exc) from exc
     return {
         (name, partition) for name in kafka_topics if name in topics for partition in topics[name].partitions
     }
@@ -65,12 +63,10 @@ def find_watermarks(
     Raises:
         TransientError: the cluster cannot be reached now, or has no such partition now.
     """
-    try:
+    with translated():
         low, high = consumer.get_watermark_offsets(
             TopicPartition(kafka_topic, kafka_partition), timeout=timeout_s
         )
-    except KafkaException as exc:
-        raise translate(exc) from exc
     return low, high
 
 

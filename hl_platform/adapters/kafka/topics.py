@@ -15,7 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # the library 
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from hl_platform.adapters.kafka.config import admin_client
-from hl_platform.adapters.kafka.errors import MAX_MESSAGE_BYTES, translate
+from hl_platform.adapters.kafka.errors import MAX_MESSAGE_BYTES, translate, translated
 from hl_platform.core.sections import KafkaSettings
 from hl_platform.core.streams import Stream
 
@@ -40,10 +40,8 @@ def ensure_topics(kafka: KafkaSettings, streams: Iterable[Stream]) -> None:
         ConfigError: it refuses us.
     """
     admin = admin_client(kafka, "hl-topics")
-    try:
+    with translated():
         metadata = admin.list_topics(timeout=REQUEST_TIMEOUT_S)
-    except KafkaException as exc:
-        raise translate(exc) from exc
     existing = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
     streams = list(streams)
     wanted = [topic for stream in streams for topic in plan_topics(kafka, stream, len(metadata.brokers))]

@@ -21,6 +21,9 @@ CONNECT_TIMEOUT_S = 5
 OURS = {"timezone": "UTC", "default_transaction_isolation": "read committed"}
 NONE: Mapping[str, str] = MappingProxyType({})
 
+# For what a client of the API waits for: whatever keeps a statement longer is an outage.
+REQUEST = {"statement_timeout": "20s"}
+
 # For a connection whose transactions lock rows that others need. The server ends what a stopped or vanished
 # process has left open; waiting for a lock is an outage, to be said and tried again, and no hang.
 WRITER = {
@@ -50,9 +53,9 @@ def connection_string(url: str, *, application_name: str, parameters: Mapping[st
         # Not chained: libpq's message would quote the password.
         raise ConfigError(msg) from None
     defaults = {"connect_timeout": CONNECT_TIMEOUT_S, **KEEPALIVE, **given}
-    settings = {**OURS, **parameters}
-    # libpq splits at spaces.
-    chosen = [f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in settings.items()]
+    # libpq splits at spaces that are not escaped.
+    escaped = {name: value.replace(" ", r"\ ") for name, value in {**OURS, **parameters}.items()}
+    chosen = [f"-c {name}={value}" for name, value in escaped.items()]
     options = " ".join([str(given.get("options") or ""), *chosen]).strip()
     return make_conninfo("", **{**defaults, "application_name": application_name, "options": options})
 

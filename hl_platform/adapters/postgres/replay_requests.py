@@ -7,15 +7,13 @@ from typing import Any
 import msgspec
 import psycopg
 
-from hl_platform.adapters.postgres.connection import connect
+from hl_platform.adapters.postgres.connection import REQUEST, connect
 from hl_platform.adapters.postgres.errors import translated
 from hl_platform.core.dead_letter_index import Selection
 from hl_platform.core.replay_requests import Judged, Replayed, ReplayRequest
 
 # Beyond this many that wait, somebody's program is at fault.
 MAX_OPEN = 20
-# Whatever keeps a statement longer is an outage.
-LIMITS = {"statement_timeout": "20s"}
 # A person waits for what `await_open` is called for.
 POLL_S = 1.0
 
@@ -157,4 +155,4 @@ class ReplayRequests:
             conn.execute(query.encode(), values)
 
     def _connected(self) -> psycopg.Connection:
-        return connect(self._url, application_name=self._name, parameters=LIMITS)
+        return connect(self._url, application_name=self._name, parameters=REQUEST)
