@@ -44,7 +44,9 @@ def open_page(browser: Browser, house: House, request: pytest.FixtureRequest) ->
     """Opens the page as a reader would; leaves a picture of how it looked at the end."""
     pages: list[Page] = []
 
-    def open_it(width: int = 1280, height: int = 900, locale: str = "en-GB", **context: object) -> Page:
+    def open_it(
+        width: int = 1280, height: int = 900, locale: str = "en-GB", script: str = "", **context: object
+    ) -> Page:
         made = browser.new_context(
             viewport={"width": width, "height": height},
             locale=locale,
@@ -52,6 +54,7 @@ def open_page(browser: Browser, house: House, request: pytest.FixtureRequest) ->
             **context,
         )
         made.set_default_timeout(PATIENCE_MS)
+        made.add_init_script(script)
         page = made.new_page()
         pages.append(page)
         page.goto(house.url)

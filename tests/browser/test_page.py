@@ -26,6 +26,16 @@ type = "text"
 kind = "state"
 """
 
+# The feed finds nobody until the test says so.
+FEED_ON_DEMAND = """
+const Real = WebSocket
+window.WebSocket = class extends Real {
+  constructor(url, protocols) {
+    super(window.feedMayConnect ? url : url.replace('/ws', '/nothing-here'), protocols)
+  }
+}
+"""
+
 
 def device(page: Page, device_id: str) -> Locator:
     return page.locator(f'[data-device="{device_id}"]')
@@ -81,6 +91,18 @@ def test_power_in_sum_and_what_the_day_has_brought_and_cost(house: House, open_p
     expect(page.get_by_test_id("power-total")).to_have_text("1.50 kW")
     expect(page.get_by_test_id("energy-today")).to_have_text("4.0 kWh")
     expect(page.get_by_test_id("cost-today")).to_have_text("€2.00")
+
+
+def test_the_day_counts_what_came_between_the_first_answer_and_the_feed(house: House, open_page: OpenPage):
+    house.start()
+    now = datetime.now(UTC)
+    house.reports("energy", "meter1", {**METER, "total_energy_kwh": 100.0}, now)
+    page = open_page(script=FEED_ON_DEMAND)
+    expect(page.get_by_test_id("energy-today")).to_have_text("0.0 kWh")
+    house.reports("energy", "meter1", {**METER, "total_energy_kwh": 104.0})
+    page.evaluate("window.feedMayConnect = true")
+    expect_live(page)
+    expect(page.get_by_test_id("energy-today")).to_have_text("4.0 kWh")
 
 
 def test_without_a_price_the_page_says_how_to_set_one(house: House, open_page: OpenPage):

@@ -175,6 +175,22 @@ describe('Home', () => {
     expect(home.delay).toBeNull()
   })
 
+  it('tells its watchers where the feed begins or skips, for nobody else will tell of what came before', async () => {
+    const told: string[] = []
+    home.watch({ reading: () => told.push('reading'), missed: (stream) => told.push(`missed ${stream}`) })
+    await connect()
+    expect(told).toEqual(['missed energy'])
+    reads()
+    await screen.paint()
+    socket().says({ type: 'gap', stream: 'energy', missed: 3 })
+    expect(told).toEqual(['missed energy', 'reading', 'missed energy'])
+    socket().breaks()
+    await clock.pass(1_000)
+    socket().opens()
+    socket().confirms(true, { 0: 3 })
+    expect(told).toHaveLength(3)
+  })
+
   it('fetches what the service says it skipped', async () => {
     await connect()
     reads()

@@ -36,6 +36,14 @@ export type Connection =
   /** `retryAt` by the browser's clock; null while a try is under way. */
   | { kind: 'lost'; since: number; retryAt: number | null }
 
+/** Is told what the feed brings, with the name of the stream. */
+export interface Watcher {
+  /** A reading, also a late one, with the device's own time in ms. */
+  reading(stream: string, time: number): void
+  /** The feed begins here, or has skipped readings: what came before is for the database to tell. */
+  missed(stream: string): void
+}
+
 export class Home {
   /** Changes with everything that can be seen. */
   version = 0
@@ -50,7 +58,7 @@ export class Home {
   readonly #delays = new DelayMeter()
   readonly #offset = new ClockOffset()
   readonly #backoff: Backoff
-  readonly #watchers = new Set<(stream: string, time: number) => void>()
+  readonly #watchers = new Set<Watcher>()
   #waiting: { stream: Stream; frame: DataFrame; seen: boolean }[] = []
   #frameAsked = false
   #lostAt: number | null = null
@@ -76,8 +84,7 @@ export class Home {
     return () => this.#listeners.delete(listener)
   }
 
-  /** Calls for every reading that the feed brings, also late ones, with the device's own time in ms. */
-  readonly watch = (watcher: (stream: string, time: number) => void): (() => void) => {
+  readonly watch = (watcher: Watcher): (() => void) => {
     this.#watchers.add(watcher)
     return () => this.#watchers.delete(watcher)
   }
@@ -170,6 +177,9 @@ export class Home {
       feed: this.feed,
       now: this.now,
       onData: (stream, frame) => this.#onData(stream, frame),
+      onMissed: (stream) => {
+        for (const watcher of this.#watchers) watcher.missed(stream.name)
+      },
       onChange: () => this.#changed(),
       observeClock: (...sample) => this.#offset.observe(...sample),
     })
@@ -222,7 +232,7 @@ export class Home {
     for (const { stream, frame } of waiting) {
       stream.applyLive(frame)
       if (frame.snapshot) continue
-      for (const watcher of this.#watchers) watcher(stream.name, Date.parse(frame.timestamp))
+      for (const watcher of this.#watchers) watcher.reading(stream.name, Date.parse(frame.timestamp))
     }
     for (const stream of new Set(waiting.map(({ stream }) => stream))) stream.settle()
     // A page that was hidden painted nothing; its readings' delay would be the time that it was hidden.

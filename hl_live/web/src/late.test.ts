@@ -41,6 +41,13 @@ describe('Revalidation', () => {
     expect(asked[0]).toBe(LIVE_EVERY_MS)
   })
 
+  it('asks soon, and once more, where the feed begins', async () => {
+    const { clock, asked, revalidation } = start()
+    revalidation.missed()
+    await clock.pass(10 * AGAIN_MS)
+    expect(asked).toEqual([SETTLE_MS, AGAIN_MS])
+  })
+
   it('asks no more once the view is closed', async () => {
     const { clock, asked, revalidation } = start()
     revalidation.reading(HOUR_MS)

@@ -13,8 +13,10 @@ export const LATE_MS = 60_000
 
 /**
  * Turns readings of a period into few questions: soon after a late one, and now and then while it goes on.
+ * What came while the feed was not there is as a late one: nobody will tell of it.
  *
- * Guarantee: after the last late reading there is a question at least AGAIN_MS later; in between at most one a SETTLE_MS.
+ * Guarantee: after the last late reading, or where the feed begins, there is a question AGAIN_MS later; in between at
+ * most one a SETTLE_MS.
  */
 export class Revalidation {
   #soon: Timer | null = null
@@ -35,6 +37,11 @@ export class Revalidation {
       })
       return
     }
+    this.missed()
+  }
+
+  /** Readings may have come that the feed does not tell of. */
+  missed(): void {
     this.#soon ??= this.clock.after(SETTLE_MS, () => {
       this.#soon = null
       this.ask()

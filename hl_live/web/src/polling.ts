@@ -6,6 +6,9 @@ import { realClock } from './clock'
 import type { Home } from './home'
 import { Revalidation } from './late'
 
+/** A question without an answer is asked again this soon; who waits for figures does not wait a minute more. */
+const RETRY_MS = 5_000
+
 export interface Polled<T> {
   /** The last answer; null before the first. */
   value: T | null
@@ -36,14 +39,16 @@ export function usePolled<T>(ask: () => Promise<T>, everyMs: number): Polled<T> 
       wanted = asking
       if (asking) return
       asking = true
+      let waitMs = everyMs
       try {
         const value = await ask()
         if (!ended) setPolled((last) => ({ value, previous: last.value, problem: null }))
       } catch (error) {
+        waitMs = Math.min(everyMs, RETRY_MS)
         if (!ended) setPolled((last) => ({ ...last, problem: error instanceof Error ? error.message : String(error) }))
       }
       asking = false
-      if (!ended) timer = setTimeout(() => void turn(), wanted ? 0 : everyMs)
+      if (!ended) timer = setTimeout(() => void turn(), wanted ? 0 : waitMs)
     }
     now.current = () => void turn()
     void turn()
@@ -63,16 +68,21 @@ export interface Watched {
   to: number
 }
 
-/** Asks again when the feed brings a reading of these times: a late one soon, others now and then. */
+/** Asks again when the feed brings a reading of these times: a late one soon, others now and then; and where it begins. */
 export function useRevalidation(home: Home, { stream, from, to }: Watched, again: () => void): void {
   // Apart from the effect: what is due must not be forgotten because the period is known more exactly now.
   const period = useRef({ from, to })
   period.current = { from, to }
   useEffect(() => {
     const revalidation = new Revalidation(realClock, again)
-    const unwatch = home.watch((name, time) => {
-      const { from, to } = period.current
-      if (name === stream && time >= from && time < to) revalidation.reading(home.now() - time)
+    const unwatch = home.watch({
+      reading: (name, time) => {
+        const { from, to } = period.current
+        if (name === stream && time >= from && time < to) revalidation.reading(home.now() - time)
+      },
+      missed: (name) => {
+        if (name === stream) revalidation.missed()
+      },
     })
     return () => {
       unwatch()

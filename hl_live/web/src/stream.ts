@@ -33,6 +33,8 @@ export interface StreamHost {
   now: () => number
   /** A reading arrived; the host applies it with the next frame. */
   onData: (stream: Stream, frame: DataFrame) => void
+  /** Readings may be missing in front of the next one. */
+  onMissed: (stream: Stream) => void
   onChange: () => void
   observeClock: (serviceNow: number, sentAt: number, answeredAt: number) => void
 }
@@ -134,6 +136,7 @@ export class Stream {
     if ((frame.type === 'subscribed' && !frame.resumed) || frame.type === 'gap') {
       for (const device of this.devices.values()) device.seam.cut()
       this.#catchUp()
+      this.host.onMissed(this)
     }
   }
 
