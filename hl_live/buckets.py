@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from dbt_like_sql.engine.scaffold import describe_by, gap_name, moved_name
+from dbt_like_sql.engine.scaffold import describe_columns, gap_name, moved_name
 from hl_live.schemas import TYPE_NAMES, make_struct
 from hl_platform.adapters.files.parquet_bytes import Column as TableColumn
 from hl_platform.adapters.postgres.bucket_rows import BucketSelection
@@ -85,7 +85,7 @@ class BucketShapes:
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.columns = {column.name: column for column in public_columns(stream)}
-        self._comments = describe_by(stream, "bucket")
+        self._comments = describe_columns(stream, "bucket")
         self._title = "".join(part.capitalize() for part in stream.name.split("_"))
         self.bucket = self.struct_of(tuple(self.columns))
         # The list's item type is only known at run time.

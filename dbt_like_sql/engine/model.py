@@ -34,7 +34,8 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         bucket: length of a continuous aggregate's or function's buckets.
         retention: how long its rows are kept, such as "2 years"; None: for ever.
         owner: who answers for it.
-        columns: comment of each column, with its unit in brackets.
+        columns: comment of each column, with its unit in brackets at the end. Those of a continuous aggregate or
+            function that macros make need none; a project knows it.
         select: the SELECT as it stands in the file, with its macros.
         first_line: of the file, where the SELECT begins.
     """
@@ -47,7 +48,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     bucket: Grain | None = None
     retention: str | None = None
     owner: str = "home"
-    columns: Mapping[str, str]
+    columns: Mapping[str, str] = {}
     select: str = ""
     first_line: int = 1
 
@@ -138,5 +139,5 @@ def _check(model: Model, file: str) -> None:
             f"{file}: key `retention` = {model.retention!r}: write it as `2 years` or `90 days`."
         )
     missing = [name for name in model.grain if name not in model.columns]
-    if missing:
+    if missing and model.bucket is None:
         raise ConfigError(f"{file}: key `columns`: say what {', '.join(missing)} is.")

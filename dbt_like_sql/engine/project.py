@@ -6,6 +6,9 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+import msgspec
+
+from dbt_like_sql.engine.comments import WHAT, comments_of
 from dbt_like_sql.engine.model import Model, parse_model
 from dbt_like_sql.engine.render import near
 from hl_platform.core.errors import ConfigError
@@ -29,6 +32,7 @@ class Project:
     def __init__(self, models: Iterable[Model], streams: Mapping[str, Stream]) -> None:
         self.streams = streams
         self.models: dict[str, Model] = _sorted({model.name: model for model in models})
+        self.models = {name: self._commented(model) for name, model in self.models.items()}
         for model in self.models.values():
             for name in model.sources:
                 if name not in streams:
@@ -63,6 +67,14 @@ class Project:
                 return None
             model = self.models[model.refs[0]]
         return self.stream_of(model)
+
+    def _commented(self, model: Model) -> Model:
+        if model.bucket is None:
+            return model
+        stream = self.base_of(model)
+        fields = {field.name: field for field in stream.fields} if stream else {}
+        columns = comments_of(model.select, fields, WHAT[model.bucket], model.columns)
+        return msgspec.structs.replace(model, columns=columns)
 
     def all_above(self, names: Iterable[str]) -> list[Model]:
         """The continuous aggregates that are computed from any of these, directly or not, upstream first."""

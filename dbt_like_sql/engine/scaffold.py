@@ -2,19 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
+from dbt_like_sql.engine.comments import WHAT, comments_of
 from hl_platform.core.levels import ADVERBS, Grain
 from hl_platform.core.streams import Field, Stream
 
 # Finest first: each reads the one before it, and the first one reads the readings.
 LEVELS: tuple[Grain, ...] = ("hour", "day", "month", "year")
 RETENTION: dict[Grain, str] = {"hour": "2 years"}
-WHAT: dict[Grain, str] = {
-    "minute": "minute",
-    "hour": "hour",
-    "day": "local day",
-    "month": "local month",
-    "year": "local year",
-}
 
 
 def scaffold_models(stream: Stream) -> dict[str, str]:
@@ -32,7 +26,7 @@ def _text(stream: Stream, grain: Grain, below: Grain | None) -> str:
     header = [
         "/*",
         f"name: {stream.name}_{ADVERBS[grain]}",
-        f"description: '{title.replace(chr(39), chr(39) * 2)} by {WHAT[grain]}.'",
+        f"description: {_quoted(f'{title} by {WHAT[grain]}.')}",
         f"materialization: {'function' if grain == 'minute' else 'continuous_aggregate'}",
         f"owner: {stream.owner}",
         "grain: [device_id, bucket]",
@@ -41,8 +35,6 @@ def _text(stream: Stream, grain: Grain, below: Grain | None) -> str:
     ]
     if grain in RETENTION:
         header.append(f"retention: {RETENTION[grain]}")
-    header.append("columns:")
-    header += [f"  {name}: {_quoted(text)}" for name, text in describe_columns(stream, grain).items()]
     calls = ["{{ coverage() }}" if below is None else "{{ merged_coverage() }}"]
     calls += [call for field in stream.fields for call in _calls(field, merged=below is not None)]
     bucket = "bucket" if below is None else "{{ bucket() }}"
@@ -89,68 +81,9 @@ def gap_name(field: Field) -> str:
     return "gap_kwh" if field.name == "total_energy_kwh" else f"{field.name}_gap"
 
 
-def describe_columns(stream: Stream, grain: Grain) -> dict[str, str]:
-    """The comment of each column of a stream's model."""
-    return describe_by(stream, WHAT[grain])
-
-
-def describe_by(stream: Stream, what: str) -> dict[str, str]:
+def describe_columns(stream: Stream, what: str) -> dict[str, str]:
     """The comment of each column of a stream's models, of whatever a bucket of theirs is called."""
-    comments = {
-        "device_id": "Which device",
-        "bucket": f"Begin of the {what}, inclusive",
-        "n_readings": f"Readings in the {what}",
-        "first_at": "Time of the first reading",
-        "last_at": "Time of the last reading",
-        "covered_s": "For how long readings tell the values (s)",
-    }
-    for field in stream.fields:
-        comments |= _describe(field)
-    comments["bucket_end"] = f"End of the {what}, exclusive"
-    comments["refresh_id"] = "Which of hl.refreshes made the row; null: computed just now"
-    return comments
-
-
-def _describe(field: Field) -> dict[str, str]:
-    name, unit = field.name, f" ({field.unit})" if field.unit else ""
-    area = f" ({field.unit}·s)" if field.unit else " (s)"
-    about = field.description or name
-    match field.kind:
-        case "gauge":
-            return {
-                f"{name}_mean": f"{about}: mean, weighted by time{unit}",
-                f"{name}_sample_mean": f"{about}: plain mean of the readings{unit}",
-                f"{name}_min": f"{about}: least{unit}",
-                f"{name}_max": f"{about}: greatest{unit}",
-                f"{name}_first": f"{about}: at the first reading{unit}",
-                f"{name}_last": f"{about}: at the last reading{unit}",
-                f"{name}_count": f"{about}: readings that have it",
-                f"{name}_sum": f"{about}: sum over the readings{unit}",
-                f"{name}_area": f"{about}: value times seconds, over the time it is known{area}",
-                f"{name}_weight_s": f"{about}: for how long it is known (s)",
-            }
-        case "counter":
-            return {
-                moved_name(
-                    field
-                ): f"{about}: what it moved; a step across a border is shared out by time{unit}",
-                gap_name(field): f"{about}: the part that moved while no reading came{unit}",
-                f"{name}_first": f"{about}: at the first reading{unit}",
-                f"{name}_last": f"{about}: at the last reading{unit}",
-                f"{name}_events": f"{about}: resets and jumps, listed in hl.counter_events",
-            }
-        case "state" if field.type == "boolean":
-            return {
-                f"{name}_true_s": f"{about}: for how long it was so (s)",
-                f"{name}_starts": f"{about}: how often it became so",
-            }
-        case "state":
-            return {
-                f"{name}_seconds": f"{about}: seconds in each state, as a JSON object",
-                f"{name}_changes": f"{about}: how often it changed",
-            }
-        case _:
-            return {name: f"{about}: as of the last reading"}
+    return comments_of(_text(stream, "hour", None), {field.name: field for field in stream.fields}, what)
 
 
 def _quoted(text: str) -> str:

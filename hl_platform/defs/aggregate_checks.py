@@ -145,18 +145,13 @@ def specs_of(project: Project, stream: Stream) -> list[dg.AssetCheckSpec]:
         specs.append(dg.AssetCheckSpec("nothing_dirty_for_long", asset=key, description=BACKLOG))
         if model.refs:
             specs.append(dg.AssetCheckSpec("conserves", asset=key, description=SUMS))
-        elif model.bucket == "hour" and {"covered_s", "n_readings"} <= columns_told(model):
+        elif model.bucket == "hour" and {"covered_s", "n_readings"} <= model.columns.keys():
             specs += [
                 dg.AssetCheckSpec("conserves", asset=key, description=METER),
                 dg.AssetCheckSpec("every_day_covered", asset=key, description=COVERED),
                 dg.AssetCheckSpec("every_device_fresh", asset=table_key(stream), description=FRESH),
             ]
     return specs
-
-
-def columns_told(model: Model) -> set[str]:
-    """The columns that a model's macros make, as far as checks need them."""
-    return {"covered_s", "n_readings"} if "coverage()" in model.select else set(model.columns)
 
 
 def check_all(settings: Settings, project: Project, stream: Stream) -> list[Check]:

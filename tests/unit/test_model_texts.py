@@ -251,6 +251,47 @@ def test_a_stream_declared_anew_with_other_fields_gets_models_that_fit(tmp_path:
     assert "yield_kwh_moved" in column_lineage(project, project.models["energy_daily"])
 
 
+OWN_HOURS = """/*
+name: solar_hours
+description: Hours of the roof.
+materialization: continuous_aggregate
+grain: [device_id, bucket]
+time_column: bucket
+bucket: hour
+columns:
+  gained: What the roof gave (kWh)
+  n_rows: All of them
+*/
+select
+    device_id,
+    bucket,
+    {{ counter('yield_kwh', moved='gained', gap='unseen') }},
+    {{ running('feeds', seconds='fed_s', starts='feeds') }},
+    count(*) as n_rows
+from {{ pieces(source('solar')) }}
+group by device_id, bucket
+"""
+
+
+def test_what_macros_make_is_commented_unless_the_header_says_it(tmp_path: Path):
+    (tmp_path / "solar_hours.sql").write_text(OWN_HOURS)
+    model = load_project(STREAMS, str(tmp_path)).models["solar_hours"]
+    assert model.columns == {
+        "device_id": "Which device",
+        "bucket": "Begin of the hour, inclusive",
+        "gained": "What the roof gave (kWh)",
+        "unseen": "The part of gained that moved while no reading came (kWh)",
+        "yield_kwh_first": "yield_kwh at the first reading (kWh)",
+        "yield_kwh_last": "yield_kwh at the last reading (kWh)",
+        "yield_kwh_events": "Resets and jumps of yield_kwh, listed in hl.counter_events",
+        "fed_s": "Whether it feeds: yes or no: for how long it was so (s)",
+        "feeds": "Whether it feeds: yes or no: how often it became so",
+        "n_rows": "All of them",
+        "bucket_end": "End of the hour, exclusive",
+        "refresh_id": "Which of hl.refreshes made the row; null: computed just now",
+    }
+
+
 @pytest.mark.parametrize("html", [False, True], ids=["markdown", "html"])
 def test_docs_have_a_page_for_each_model_with_every_column(html: bool):  # noqa: FBT001 - a parameter of the test
     pages = write_docs(PROJECT, html=html)

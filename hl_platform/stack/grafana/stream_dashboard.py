@@ -72,7 +72,7 @@ def _latest(stream: Stream) -> Json:
 def _own_columns(stream: Stream, project: Project) -> dict[str, tuple[str, str]]:
     """What each number is, and its unit, that the models of all levels have beside those of the fields' kinds."""
     levels = [project.models[f"{stream.name}_{adverb}"].columns for adverb in ADVERBS.values()]
-    usual = describe_columns(stream, "hour")
+    usual = describe_columns(stream, "bucket")
     found = {name: NUMBER.fullmatch(text) for name, text in levels[0].items() if name not in usual}
     return {
         name: (match["what"], match["unit"])

@@ -204,51 +204,51 @@ export interface EnergyBucket {
    */
   last_at?: string | null
   /**
-   * Energy since the meter was new or reset: what it moved; a step across a border is shared out by time (kWh)
+   * What total_energy_kwh moved; a step across a border is shared out by time (kWh)
    */
   consumption_kwh?: number | null
   /**
-   * Energy since the meter was new or reset: the part that moved while no reading came (kWh)
+   * The part of consumption_kwh that moved while no reading came (kWh)
    */
   gap_kwh?: number | null
   /**
-   * Energy since the meter was new or reset: at the first reading (kWh)
+   * total_energy_kwh at the first reading (kWh)
    */
   total_energy_kwh_first?: number | null
   /**
-   * Energy since the meter was new or reset: at the last reading (kWh)
+   * total_energy_kwh at the last reading (kWh)
    */
   total_energy_kwh_last?: number | null
   /**
-   * Energy since the meter was new or reset: resets and jumps, listed in hl.counter_events
+   * Resets and jumps of total_energy_kwh, listed in hl.counter_events
    */
   total_energy_kwh_events?: number | null
   /**
-   * Power drawn; negative when fed in: mean, weighted by time (kW)
+   * Power drawn, negative when fed in: mean, weighted by time (kW)
    */
   power_kw_mean?: number | null
   /**
-   * Power drawn; negative when fed in: plain mean of the readings (kW)
+   * Power drawn, negative when fed in: plain mean of the readings (kW)
    */
   power_kw_sample_mean?: number | null
   /**
-   * Power drawn; negative when fed in: least (kW)
+   * Power drawn, negative when fed in: least (kW)
    */
   power_kw_min?: number | null
   /**
-   * Power drawn; negative when fed in: greatest (kW)
+   * Power drawn, negative when fed in: greatest (kW)
    */
   power_kw_max?: number | null
   /**
-   * Power drawn; negative when fed in: at the first reading (kW)
+   * Power drawn, negative when fed in: at the first reading (kW)
    */
   power_kw_first?: number | null
   /**
-   * Power drawn; negative when fed in: at the last reading (kW)
+   * Power drawn, negative when fed in: at the last reading (kW)
    */
   power_kw_last?: number | null
   /**
-   * Power drawn; negative when fed in: for how long it is known (s)
+   * Power drawn, negative when fed in: for how long it is known (s)
    */
   power_kw_weight_s?: number | null
   /**
@@ -328,7 +328,7 @@ export interface EnergyData {
    */
   total_energy_kwh?: number | null
   /**
-   * Power drawn; negative when fed in (kW)
+   * Power drawn, negative when fed in (kW)
    */
   power_kw?: number | null
   /**
@@ -455,7 +455,7 @@ export interface HeatpumpBucket {
    */
   last_at?: string | null
   /**
-   * heating, cooling, hot_water, defrost or off: seconds in each state, as a JSON object
+   * heating, cooling, hot_water, defrost or off: seconds in each, as a JSON object (s)
    */
   mode_seconds?: {
     [k: string]: number
