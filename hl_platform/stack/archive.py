@@ -30,6 +30,7 @@ from hl_platform.core.settings import Settings, load_settings, require_address
 from hl_platform.core.streams import Stream
 from hl_platform.stack.connection import command_environment
 from hl_platform.stack.moments import MomentType
+from hl_platform.stack.tables import answer_console, plain_table
 from hl_platform.streams import load_streams
 
 STREAM = click.option("--stream", help="Only this stream.")
@@ -68,7 +69,7 @@ def list_(*, stream: str | None, as_json: bool) -> None:
         if not any(found.values()):
             click.echo("The archive is empty.")
             return
-        Console().print(_table(found))
+        answer_console().print(_table(found))
         click.echo(f"Files are in {work.directory}.")
 
 
@@ -167,7 +168,7 @@ def _files_of(work: Opened, stream: Stream) -> list[ArchivedFile]:
 
 
 def _table(found: Mapping[str, list[ArchivedFile]]) -> Table:
-    table = Table("stream", "month", "files", "readings", "devices", "first", "last", box=None)
+    table = plain_table("Archive", ("stream", "month"), ("files", "readings", "devices", "first", "last"))
     for name, files in found.items():
         for month in sorted({f"{file.day:%Y-%m}" for file in files}):
             part = [file for file in files if f"{file.day:%Y-%m}" == month]

@@ -12,6 +12,7 @@ from dbt_like_sql.engine.soundness import MAX_DIRTY_S
 from hl_platform.adapters.postgres.database import SqlDatabase
 from hl_platform.core.settings import Settings
 from hl_platform.stack.display import duration_text
+from hl_platform.stack.tables import plain_table
 from hl_platform.streams import load_streams
 
 
@@ -38,11 +39,7 @@ def backlog_renderable(backlog: Sequence[Backlog]) -> Table | Text:
     waiting = [one for one in backlog if one.n]
     if not waiting:
         return Text("No closed bucket waits for a refresh.", style="green")
-    table = Table(title="Buckets that wait for a refresh", title_justify="left", title_style="bold", box=None)
-    table.header_style = "dim"
-    table.add_column("model")
-    for column in ("buckets", "oldest waits"):
-        table.add_column(column, justify="right")
+    table = plain_table("Buckets that wait for a refresh", ("model",), ("buckets", "oldest waits"))
     for one in waiting:
         n = f"{one.n:,}" if one.n < COUNT_UP_TO else f"{COUNT_UP_TO:,} or more"
         oldest_s = one.oldest_s or 0.0

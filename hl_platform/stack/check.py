@@ -5,7 +5,6 @@ import sys
 from collections.abc import Mapping, Sequence
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +17,7 @@ from hl_platform.core.streams import Stream
 from hl_platform.stack.check_advice import explain
 from hl_platform.stack.check_run import CheckReport, run_check
 from hl_platform.stack.connection import command_environment
+from hl_platform.stack.tables import answer_console, plain_table
 from hl_platform.streams import load_streams
 
 NOTHING = "-"
@@ -53,7 +53,7 @@ def check(*, stream: tuple[str, ...], limit_s: float, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_document(report, advice), indent=2))
     else:
-        console = Console()
+        console = answer_console()
         console.print(_table(report))
         for line in advice:
             console.print(Text(line, style="red"), soft_wrap=True)
@@ -113,14 +113,7 @@ def _document(report: CheckReport, advice: Sequence[str]) -> Mapping[str, object
 
 
 def _table(report: CheckReport) -> Table:
-    table = Table(
-        title="A probe through every stage, in ms", title_justify="left", title_style="bold", box=None
-    )
-    table.header_style = "dim"
-    table.add_column("stage")
-    for name in report.total_ms:
-        table.add_column(name, justify="right")
-    table.add_column("budget", justify="right")
+    table = plain_table("A probe through every stage, in ms", ("stage",), (*report.total_ms, "budget"))
     for stage in STAGES:
         cells = [_cell(step) for step in report.steps if step.stage == stage]
         table.add_row(stage.title, *cells, f"{stage.budget_ms:,.0f}")

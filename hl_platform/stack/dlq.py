@@ -30,6 +30,7 @@ from hl_platform.stack.dlq_display import (
     verdicts_table,
 )
 from hl_platform.stack.moments import MomentType
+from hl_platform.stack.tables import answer_console
 from hl_platform.streams import load_streams
 
 Command = Callable[..., Any]
@@ -85,7 +86,7 @@ def list_(*, entries: bool, limit: int, as_json: bool, **chosen: Any) -> None:  
     if n == 0:
         click.echo("There are no such dead letters.")
     elif entries:
-        Console().print(entries_table(single))
+        answer_console().print(entries_table(single))
     else:
         click.echo(groups_text(groups))
     n_shown = len(single) if entries else sum(group.n for group in groups)

@@ -15,6 +15,7 @@ from hl_platform.pipeline.judge import IMPOSSIBLE
 from hl_platform.pipeline.reprocess import Outcome
 from hl_platform.pipeline.reprocess import Progress as Report
 from hl_platform.pipeline.verdicts import VerdictCounts
+from hl_platform.stack.tables import plain_table
 
 # Of a value that is no text; `--raw` writes all of it.
 MAX_HEX_BYTES = 4_096
@@ -31,7 +32,8 @@ def groups_text(groups: Sequence[EntryGroup]) -> str:
 
 def entries_table(entries: Sequence[Entry]) -> Table:
     """Single dead letters."""
-    table = _table("Dead letters", "id", "state", "stream", "device", "last", "tries", "reason")
+    heads = ("id", "state", "stream", "device", "last", "tries", "reason")
+    table = plain_table("Dead letters", heads)
     table.add_column("value", overflow="ellipsis", no_wrap=True, ratio=1)
     for entry in entries:
         table.add_row(
@@ -77,7 +79,7 @@ def value_lines(value: bytes) -> list[str]:
 
 def verdicts_table(verdicts: VerdictCounts) -> Table:
     """What would become of a selection."""
-    table = _table("What a replay would do now", "outcome", "count", "stream", "reason")
+    table = plain_table("What a replay would do now", ("outcome", "count", "stream", "reason"))
     table.add_column("example", overflow="fold")
     for group in verdicts.groups:
         example = (
@@ -150,9 +152,3 @@ def _line(value: object) -> str:
 
 def _moment(moment: object) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}Z"
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(*columns, title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1))
-    table.header_style = "dim"
-    return table

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Sequence
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +15,7 @@ from hl_platform.core.lag import PartitionLag
 from hl_platform.core.settings import Settings, load_settings
 from hl_platform.stack.check import choose_streams, require_running
 from hl_platform.stack.connection import command_environment
+from hl_platform.stack.tables import answer_console, plain_table
 
 STYLES = {"ok": "green", "warning": "yellow", "critical": "bold red", "shown": "dim"}
 
@@ -34,7 +34,7 @@ def lag(*, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([_document(place) for place in places], indent=2))
     else:
-        Console().print(lag_table(places))
+        answer_console().print(lag_table(places))
     sys.exit(1 if any(place.level == "critical" for place in places) else 0)
 
 
@@ -52,12 +52,7 @@ def read_places(settings: Settings) -> list[PartitionLag]:
 
 def lag_table(places: Sequence[PartitionLag]) -> Table:
     """The positions for a person."""
-    table = Table(title="Lag", title_justify="left", title_style="bold", box=None, padding=(0, 1))
-    table.header_style = "dim"
-    table.add_column("consumer group")
-    table.add_column("Kafka topic")
-    for column in ("partition", "next", "end", "records"):
-        table.add_column(column, justify="right")
+    table = plain_table("Lag", ("consumer group", "Kafka topic"), ("partition", "next", "end", "records"))
     for place in places:
         table.add_row(
             place.consumer_group,

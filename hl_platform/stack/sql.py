@@ -30,6 +30,7 @@ from hl_platform.stack.connection import command_environment
 from hl_platform.stack.layout import plan_directories
 from hl_platform.stack.lock import holder_of
 from hl_platform.stack.sql_display import check_text, example_text, lineage_text, progress_bar, summary_text
+from hl_platform.stack.tables import answer_console
 from hl_platform.streams import load_streams
 
 Report = Callable[[str, int, int], None]
@@ -161,7 +162,7 @@ def lineage(name: str) -> None:
     model_name, _, column = name.partition(".")
     model = _find(project, model_name)
     tree = lineage_tree(project, model, column) if column else None
-    Console(highlight=False).print(lineage_text(model.name, tree, column_lineage(project, model)))
+    answer_console().print(lineage_text(model.name, tree, column_lineage(project, model)))
 
 
 def _settings() -> Settings:

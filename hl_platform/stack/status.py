@@ -23,6 +23,7 @@ from hl_platform.stack.connection import command_environment
 from hl_platform.stack.display import STYLES, duration_text
 from hl_platform.stack.layout import plan_directories
 from hl_platform.stack.state import ProgramState, read_state
+from hl_platform.stack.tables import answer_console, plain_table, two_lines
 from hl_platform.streams import load_streams
 
 STAGE_COLUMNS = ("received", "forwarded", "dead_lettered", "duplicates", "corrected", "dropped", "in_flight")
@@ -42,7 +43,7 @@ def status(*, as_json: bool, secrets: bool) -> None:
     if as_json:
         click.echo(json.dumps(report.document, indent=2))
     elif report.running:
-        print_report(Console(), report)
+        print_report(answer_console(), report)
     for problem in report.problems:
         click.echo(problem, err=True)
     if report.problems:
@@ -191,9 +192,7 @@ def list_services(
 
 
 def _services_table(rows: list[dict[str, object]]) -> Table:
-    table = _table("Services", "name", "state")
-    for column in ("pid", "up"):
-        table.add_column(column, justify="right")
+    table = plain_table("Services", ("name", "state"), ("pid", "up"))
     for row in rows:
         uptime_s = row["uptime_s"]
         table.add_row(
@@ -206,33 +205,23 @@ def _services_table(rows: list[dict[str, object]]) -> Table:
 
 
 def _stages_table(stages: list[dict[str, object]]) -> Table:
-    table = _table("Readings", "stage")
-    for column in STAGE_COLUMNS:
-        table.add_column(column.replace("_", " "), justify="right")
+    table = plain_table("Readings", ("stage",), two_lines(STAGE_COLUMNS))
     for stage in stages:
         table.add_row(str(stage["name"]), *(f"{stage[column]:,}" for column in STAGE_COLUMNS))
     return table
 
 
 def _lag_table(lag: dict[str, int]) -> Table:
-    table = _table("Lag", "consumer group")
-    table.add_column("records", justify="right")
+    table = plain_table("Lag", ("consumer group",), ("records",))
     for group, n_records in lag.items():
         table.add_row(group, f"{n_records:,}")
     return table
 
 
 def _delay_table(delays: dict[str, dict[str, float | None]]) -> Table:
-    table = _table("Delay over the last 5 minutes, in ms", "from device to")
-    for column in ("p50", "p99", "max", "budget"):
-        table.add_column(column, justify="right")
+    title = "Delay over the last 5 minutes, in ms"
+    table = plain_table(title, ("from device to",), ("p50", "p99", "max", "budget"))
     for measure, values in delays.items():
         shown = ("" if value is None else f"{value:,.1f}" for value in values.values())
         table.add_row(measure.removeprefix("device_to_"), *shown)
-    return table
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(*columns, title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1))
-    table.header_style = "dim"
     return table

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from dbt_like_sql.engine.scaffold import scaffold_models
@@ -12,6 +11,7 @@ from hl_platform.core.settings import Settings, load_settings
 from hl_platform.core.streams import Stream, check_streams, parse_stream
 from hl_platform.stack.connection import command_environment
 from hl_platform.stack.stream_text import parse_field, stream_text
+from hl_platform.stack.tables import answer_console
 from hl_platform.streams import load_streams
 
 
@@ -31,7 +31,7 @@ def list_() -> None:
         fields = ", ".join(field.name for field in found.fields)
         topic = f"{found.kafka_topic} ({found.kafka_partitions})"
         table.add_row(found.name, found.mqtt_filter, topic, found.table, fields)
-    Console(highlight=False).print(table)
+    answer_console().print(table)
 
 
 @stream.command()

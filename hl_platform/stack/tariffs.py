@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo
 
 import click
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from hl_platform.adapters.postgres.tariffs import TariffStore
@@ -27,6 +26,7 @@ from hl_platform.core.tariffs import (
     show_weekdays,
 )
 from hl_platform.stack.connection import command_environment
+from hl_platform.stack.tables import answer_console, plain_table
 
 MOMENT = "a local date such as 2026-01-31, or a time with offset"
 
@@ -45,7 +45,7 @@ def list_(*, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(found), indent=2, ensure_ascii=False))
     elif found:
-        Console().print(_table(found, ZoneInfo(settings.timezone)))
+        answer_console().print(_table(found, ZoneInfo(settings.timezone)))
     else:
         click.echo("There are no rates. `hl tariff set NAME --price 0.30` sets one.")
 
@@ -144,9 +144,8 @@ def _store(settings: Settings) -> TariffStore:
 
 
 def _table(tariffs: Sequence[Tariff], zone: ZoneInfo) -> Table:
-    table = Table(title="Rates")
-    for head in ("name", "device", "from", "to", "kind", "when", "per kWh", "per day"):
-        table.add_column(head, justify="right" if head.startswith("per") else "left")
+    heads = ("name", "device", "from", "to", "kind", "when")
+    table = plain_table("Rates", heads, ("per kWh", "per day"))
     for one in tariffs:
         when = (
             f"{show_weekdays(one.weekdays)} {one.local_from}-{one.local_to}"

@@ -7,7 +7,6 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from hl_platform.adapters.postgres.tokens import TokenStore
@@ -27,6 +26,7 @@ from hl_platform.core.errors import ConfigError
 from hl_platform.core.readings import DEVICE_ID
 from hl_platform.core.settings import load_settings
 from hl_platform.stack.connection import command_environment
+from hl_platform.stack.tables import answer_console, plain_table
 from hl_platform.streams import load_streams
 
 LIFE = re.compile(r"([1-9][0-9]{0,4})([dhm])")
@@ -66,7 +66,7 @@ def list_(*, with_past: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([_document(one, now) for one in found], indent=2, ensure_ascii=False))
     elif found:
-        Console().print(_table(found, now))
+        answer_console().print(_table(found, now))
     else:
         click.echo("There are no tokens. `hl token create --name NAME --scope read:*` makes one.")
 
@@ -152,9 +152,8 @@ def _document(one: StoredToken, now: datetime) -> dict[str, object]:
 
 
 def _table(tokens: Sequence[StoredToken], now: datetime) -> Table:
-    table = Table(title="Tokens")
-    for head in ("name", "state", "scopes", "devices", "created", "last used", "expires"):
-        table.add_column(head)
+    heads = ("name", "state", "scopes", "devices", "created", "last used", "expires")
+    table = plain_table("Tokens", heads)
     for one in tokens:
         table.add_row(
             one.name,

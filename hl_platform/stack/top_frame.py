@@ -13,6 +13,7 @@ from hl_platform.core.probe import measure_budget_ms
 from hl_platform.stack.backlog import backlog_renderable
 from hl_platform.stack.display import STYLES, duration_text
 from hl_platform.stack.lag import STYLES as LAG_STYLES
+from hl_platform.stack.tables import plain_table, two_lines
 from hl_platform.stack.top_read import Snapshot
 
 LEVELS = ("shown", "ok", "warning", "critical")
@@ -74,9 +75,7 @@ def _services(now: Snapshot) -> Text:
 
 
 def _stages(now: Snapshot, before: Snapshot) -> Table:
-    table = _table("Readings a second", "stage")
-    for column in (*COUNTS, "in_flight"):
-        table.add_column(column.replace("_", " "), justify="right")
+    table = plain_table("Readings a second", ("stage",), two_lines((*COUNTS, "in_flight")))
     told = rates(now.pipeline.stages, before.pipeline.stages, now.at_s - before.at_s)
     for stage in now.pipeline.stages:
         of_stage = told.get(stage.name, {})
@@ -86,9 +85,8 @@ def _stages(now: Snapshot, before: Snapshot) -> Table:
 
 
 def _delays(now: Snapshot) -> Table:
-    table = _table("Delay over the last 5 minutes, in ms", "from device to")
-    for column in ("p50", "p99", "max", "budget"):
-        table.add_column(column, justify="right")
+    title = "Delay over the last 5 minutes, in ms"
+    table = plain_table(title, ("from device to",), ("p50", "p99", "max", "budget"))
     for measure, delay in now.pipeline.delays.items():
         budget = measure_budget_ms(measure)
         cells = [_delay_cell(value, budget) for value in delay]
@@ -103,8 +101,7 @@ def _delay_cell(value: float | None, budget: float) -> Text:
 
 
 def _lag(places: Sequence[PartitionLag]) -> Table:
-    table = _table("Lag", "consumer group")
-    table.add_column("records", justify="right")
+    table = plain_table("Lag", ("consumer group",), ("records",))
     for group in dict.fromkeys(place.consumer_group for place in places):
         own = [place for place in places if place.consumer_group == group]
         worst = max((place.level for place in own), key=LEVELS.index)
@@ -122,9 +119,3 @@ def _silent(devices: Sequence[SilentDevice]) -> Text:
     n = f"{len(devices)}" if len(devices) < MAX_SHOWN else f"{len(devices)} or more"
     more = f" and {len(devices) - N_SILENT} more" if len(devices) > N_SILENT else ""
     return Text(f"Silent, {n}: {shown}{more}", style="yellow")
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(*columns, title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1))
-    table.header_style = "dim"
-    return table
