@@ -18,7 +18,10 @@ up: env page ## Install what is needed, start everything, stop it on Ctrl-C
 
 test: env-dev page ## Run the suite on servers of its own
 	@$(BIN)/python -m hl_platform.stack.install mosquitto chromium
-	@exec $(BIN)/python -m pytest $(ARGS)
+	@exec $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
+
+# Most of a test's time is waiting for servers. Each process has servers of its own; files with the slowest come first.
+SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-slow: env-dev page ## Run the tests that make test leaves out: longer faults, on servers of their own
 	@$(BIN)/python -m hl_platform.stack.install mosquitto chromium

@@ -1,6 +1,7 @@
 """Fixtures that all tests share. Servers start when the first test asks for them."""
 
 import gc
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from hl_platform.stack import net
 from hl_platform.stack.kafka import EmbeddedKafka
 from hl_platform.stack.layout import Layout
 from hl_platform.stack.mosquitto import EmbeddedMosquitto
@@ -24,6 +26,13 @@ from tests.servers import (
 )
 
 MANY_OPEN_FILES = 200
+
+
+def pytest_configure() -> None:
+    """Gives each process that runs tests ports of its own: those of a server that is down are nobody else's."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    n_processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    net.FREE_PORTS = net.FREE_PORTS[number::n_processes]
 
 
 @pytest.fixture(autouse=True)
