@@ -139,7 +139,8 @@ def test_refreshes_that_commit_in_another_order_than_they_began_are_both_told(ap
         {"device_id": ["meter1", "meter2"], "limit": 7},
         pytest.param({"end": datetime.now(UTC).isoformat()}, id="until now"),
         pytest.param(
-            {"end": (datetime.now(UTC) + timedelta(days=30)).isoformat(), "fill": "true"}, id="into the future"
+            {"end": (datetime.now(UTC) + timedelta(days=30)).isoformat(), "fill": "true"},
+            id="into the future",
         ),
     ],
     ids=str,
