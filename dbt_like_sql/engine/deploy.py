@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from typing import NamedTuple
 
 import structlog
 
@@ -29,7 +30,7 @@ from dbt_like_sql.engine.objects import (
 )
 from dbt_like_sql.engine.project import Project
 from dbt_like_sql.engine.render import Renderer
-from dbt_like_sql.engine.retire import forget_marks, is_there, retire, silence, silent, withdraw
+from dbt_like_sql.engine.retire import Retired, forget_marks, is_there, retire, silence, silent, withdraw
 from hl_platform.core.errors import ConfigError
 from hl_platform.core.streams import Stream
 
@@ -126,8 +127,20 @@ where k.conrelid = to_regclass(%(table)s) and k.contype = 'p' and i.indnatts = i
 """
 
 
-def deploy(db: Database, project: Project, timezone: str, version: str) -> list[str]:
-    """Makes what is missing and remakes what has changed; returns the names of the models that were remade.
+class Deployed(NamedTuple):
+    """What a deployment has changed.
+
+    Args:
+        remade: names of the models that were made, or made anew.
+        retired: models that were deployed until now, and are in the project no more, or as another kind.
+    """
+
+    remade: list[str]
+    retired: list[Retired]
+
+
+def deploy(db: Database, project: Project, timezone: str, version: str) -> Deployed:
+    """Makes what is missing, remakes what has changed, and takes away what is no longer in the project.
 
     Args:
         db: as the owner of the tables.
@@ -158,10 +171,11 @@ def deploy(db: Database, project: Project, timezone: str, version: str) -> list[
         deployed, gone = _plan_gone(project, db.rows(DEPLOYED, {"models": list(project.models)}))
         digests = {model.name: digest_of(model, renderer, timezone) for model in project.models.values()}
         changed = _plan_changed(project, deployed, digests)
-        gone += [name for name in silent(db) if name not in project.models]
+        left_before = [name for name in silent(db) if name not in project.models]
         # From the top down, since what is above reads what is below.
-        withdraw(db, [*gone, *(model.name for model in reversed(changed))])
-        for name in gone:
+        withdraw(db, [*gone, *left_before, *(model.name for model in reversed(changed))])
+        retired = [retire(db, name) for name in gone]
+        for name in left_before:
             retire(db, name)
         for model in changed:
             with _named(model):
@@ -171,7 +185,7 @@ def deploy(db: Database, project: Project, timezone: str, version: str) -> list[
         for model in project.aggregates():
             _ensure_key(db, model)
         forget_marks(db, [model.name for model in project.aggregates()])
-    return [model.name for model in changed]
+    return Deployed([model.name for model in changed], retired)
 
 
 @contextmanager

@@ -8,13 +8,10 @@ Where somebody's own view reads one of ours, ours stays, and says why it answers
 """
 
 from collections.abc import Collection, Iterable
-
-import structlog
+from typing import NamedTuple
 
 from dbt_like_sql.engine.database import Database
 from hl_platform.core.streams import Stream
-
-log = structlog.get_logger()
 
 # The code tells whether something depends on it. What does is not ours, and so not to be dropped with it.
 DROP = """
@@ -105,6 +102,22 @@ $mark$
 """
 
 
+class Retired(NamedTuple):
+    """A model that was taken out of the database.
+
+    Args:
+        model: its name.
+        n_rows_kept: rows that cannot be computed again, and stay in `materialized.<model>`.
+        left: what stays of it since something depends on it.
+        readers: views of somebody's own that read it. They answer with an error until it comes back.
+    """
+
+    model: str
+    n_rows_kept: int
+    left: list[str]
+    readers: list[str]
+
+
 def silent(db: Database) -> list[str]:
     """Names of models that went before, and whose views somebody's own ones have kept."""
     return [str(name) for (name,) in db.rows(SILENT_VIEWS)]
@@ -131,7 +144,7 @@ def withdraw(db: Database, names: Iterable[str]) -> None:
             db.rows(SILENT_VIEW.format(model=name))
 
 
-def retire(db: Database, name: str) -> None:
+def retire(db: Database, name: str) -> Retired:
     """Takes a model out of the database whose view was withdrawn; a `table` model stays as it is.
 
     Args:
@@ -153,9 +166,7 @@ def retire(db: Database, name: str) -> None:
     left = [thing for thing, kind in things.items() if not drop(db, kind, thing)]
     db.rows(FORGET, {"model": name})
     readers = [str(reader) for (reader,) in db.rows(READERS, {"view": f"public.{name}"})]
-    if readers:
-        log.warning("view_left", model=name, readers=readers)
-    log.warning("model_retired", model=name, n_rows_kept=n_kept, left=left)
+    return Retired(name, n_kept, left, readers)
 
 
 def forget_marks(db: Database, aggregates: Iterable[str]) -> None:

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
+import structlog
+
 from dbt_like_sql.engine.deploy import deploy
 from dbt_like_sql.engine.project import load_project
 from hl_platform import __version__
@@ -16,6 +18,8 @@ from hl_platform.core.errors import TransientError
 from hl_platform.core.settings import Settings
 from hl_platform.stack.addresses import DAGSTER_SCHEMA, with_search_path
 from hl_platform.streams import load_streams
+
+log = structlog.get_logger()
 
 RETRY_S = 0.5
 # A server of the user's own may be starting at the same time.
@@ -45,7 +49,10 @@ def prepare_data(settings: Settings, report: Callable[[str], None], stop: thread
 
     def models() -> None:
         with closing(SqlDatabase(url, "hl-deploy", BULK)) as db:
-            deploy(db, project, settings.timezone, __version__)
+            retired = deploy(db, project, settings.timezone, __version__).retired
+        for one in retired:
+            # Perhaps HL_MODELS_DIR was only forgotten.
+            log.warning("model_retired", **one._asdict())
 
     report("making tables")
     _insist(tables, report, stop)

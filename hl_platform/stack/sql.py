@@ -29,7 +29,14 @@ from hl_platform.core.settings import Settings, load_settings
 from hl_platform.stack.connection import command_environment
 from hl_platform.stack.layout import plan_directories
 from hl_platform.stack.lock import holder_of
-from hl_platform.stack.sql_display import check_text, example_text, lineage_text, progress_bar, summary_text
+from hl_platform.stack.sql_display import (
+    check_text,
+    example_text,
+    lineage_text,
+    progress_bar,
+    retired_text,
+    summary_text,
+)
 from hl_platform.stack.tables import answer_console
 from hl_platform.streams import load_streams
 
@@ -93,11 +100,15 @@ def run(name: str | None, *, full: bool) -> None:
         chosen = [model for model in chosen if model.name in needed]
     _check_syntax(project)
     with _database(settings) as db:
-        remade = deploy(db, project, settings.timezone, __version__)
+        remade, retired = deploy(db, project, settings.timezone, __version__)
         if remade:
             click.echo(f"Deployed {', '.join(remade)}.")
-            if holder_of(plan_directories(settings)[0]) is not None:
-                click.echo(RESTART)
+        for one in retired:
+            # One that became another kind was deployed anew.
+            if one.model not in remade:
+                click.echo(retired_text(one))
+        if (remade or retired) and holder_of(plan_directories(settings)[0]) is not None:
+            click.echo(RESTART)
         if full:
             for model in chosen:
                 if name in (None, model.name):

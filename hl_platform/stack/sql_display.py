@@ -13,6 +13,19 @@ from rich.tree import Tree
 from dbt_like_sql.engine.checks import CheckResult
 from dbt_like_sql.engine.example_runner import ExampleResult
 from dbt_like_sql.engine.lineage import Node
+from dbt_like_sql.engine.retire import Retired
+
+
+def retired_text(retired: Retired) -> str:
+    """That a model was removed, and what stays of it."""
+    parts = [f"Removed {retired.model}."]
+    if retired.n_rows_kept:
+        parts.append(
+            f"{retired.n_rows_kept:,} rows that cannot be computed again stay in materialized.{retired.model}."
+        )
+    if retired.readers:
+        parts.append(f"What reads it answers with an error from now on: {', '.join(retired.readers)}.")
+    return " ".join(parts)
 
 
 def example_text(result: ExampleResult) -> RenderableType:

@@ -81,7 +81,7 @@ class House:
     def deploy(self, timezone: str, project: Project | None = None) -> list[str]:
         self.project = project or self.project
         self.timezone = timezone
-        return deploy(self.db, self.project, timezone, VERSION)
+        return deploy(self.db, self.project, timezone, VERSION).remade
 
     def writer(self, stream: str) -> Writer:
         if stream not in self.writers:

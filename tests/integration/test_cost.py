@@ -268,5 +268,5 @@ def test_an_hour_that_is_remade_takes_the_views_above_along(prepared: Database) 
     energy = load_streams()["energy"]
     with closing(SqlDatabase(prepared.url, "test", BULK)) as db:
         db.rows("update hl.models set digest = 'old' where model = 'energy_hourly'")
-        remade = deploy(db, load_project({"energy": energy}), "Europe/Berlin", "test")
+        remade = deploy(db, load_project({"energy": energy}), "Europe/Berlin", "test").remade
     assert remade == ["energy_hourly", "energy_cost_hourly", "energy_cost_daily", "energy_cost_monthly"]

@@ -18,6 +18,7 @@ from hl_platform.adapters.postgres.migrate import migrate
 from hl_platform.cli import main
 from hl_platform.stack.lock import DataDirLock
 from hl_platform.stack.postgres import EmbeddedPostgres
+from hl_platform.stack.sql import RESTART
 from hl_platform.streams import load_streams
 from tests.servers import temporary_database
 
@@ -122,11 +123,39 @@ def test_hl_sql_run_full_computes_a_model_over_readings_anew(db: SqlDatabase, ur
     assert db.rows("select count(*) from materialized.energy_hourly where n_readings = 99") == [(0,)]
 
 
+def bring_mine(folder: Path) -> Path:
+    """The file of a model of the household's own."""
+    file = folder / "energy_mine.sql"
+    file.write_text(source_of("energy_daily").replace("name: energy_daily", "name: energy_mine"), "utf-8")
+    return file
+
+
+def test_hl_sql_run_says_in_a_sentence_what_it_has_removed(
+    db: SqlDatabase, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file = bring_mine(tmp_path)
+    monkeypatch.setenv("HL_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("HL_MODELS_DIR", str(tmp_path))
+    hl(url, "sql", "run")
+    db.rows("create view public.of_mine as select bucket from public.energy_mine")
+    file.unlink()
+    lock = DataDirLock(tmp_path)
+    lock.acquire()
+    try:
+        first = hl(url, "sql", "run")
+    finally:
+        lock.release()
+        db.rows("drop view public.of_mine")
+    sentence = "Removed energy_mine. What reads it answers with an error from now on: of_mine."
+    # A running hl still has it.
+    assert first.output.splitlines()[:2] == [sentence, RESTART]
+    assert hl(url, "sql", "run").output == "No closed bucket was dirty.\n"
+
+
 def test_hl_sql_run_says_that_a_running_hl_is_to_be_restarted(
     db: SqlDatabase, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    text = source_of("energy_daily").replace("name: energy_daily", "name: energy_mine")
-    (tmp_path / "energy_mine.sql").write_text(text, "utf-8")
+    bring_mine(tmp_path)
     monkeypatch.setenv("HL_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("HL_MODELS_DIR", str(tmp_path))
     lock = DataDirLock(tmp_path)
