@@ -3,10 +3,10 @@
 import time
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from hl_platform.adapters.kafka.config import reader_config
-from hl_platform.adapters.kafka.errors import passes, translate
+from hl_platform.adapters.kafka.errors import passes, translate, translated
 from hl_platform.adapters.kafka.feed_reader import FeedRecord, Place, feed_record
 from hl_platform.adapters.kafka.lookup import find_watermarks
 from hl_platform.core.errors import TransientError
@@ -65,27 +65,29 @@ class RangeReader:
         Raises:
             TransientError: the cluster cannot serve us now.
         """
-        try:
-            found = self._read(place, first, end)
-            if found is None:
-                low, high = self.range(place)
-                # Behind the end: this is not the log that was asked about.
-                if first >= high or low >= end:
-                    return RangeRead(max(low, first), max(low, first), [])
-                first = low
-                found = self._read(place, first, end)
-            if found is None:
-                raise TransientError("Kafka's retention has passed what was to be read.")
-            return RangeRead(first, *found)
-        except KafkaException as exc:
-            raise translate(exc) from exc
-        finally:
-            # Else it would go on fetching ahead.
-            self._consumer.unassign()
+        with translated():
+            try:
+                return self._read_what_is_left(place, first, end)
+            finally:
+                # Else it would go on fetching ahead.
+                self._consumer.unassign()
 
     def close(self) -> None:
         """Ends the connection."""
         self._consumer.close()
+
+    def _read_what_is_left(self, place: Place, first: int, end: int) -> RangeRead:
+        found = self._read(place, first, end)
+        if found is None:
+            low, high = self.range(place)
+            # Behind the end: this is not the log that was asked about.
+            if first >= high or low >= end:
+                return RangeRead(max(low, first), max(low, first), [])
+            first = low
+            found = self._read(place, first, end)
+        if found is None:
+            raise TransientError("Kafka's retention has passed what was to be read.")
+        return RangeRead(first, *found)
 
     def _read(self, place: Place, first: int, end: int) -> tuple[int, list[FeedRecord]] | None:
         """Next offset and records; None where Kafka does not have the begin."""
