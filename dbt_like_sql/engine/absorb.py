@@ -47,11 +47,28 @@ class Span(NamedTuple):
 
 
 class Absorbed(NamedTuple):
-    """What came late and was merged."""
+    """What came late and was merged.
 
-    n_marks: int
-    n_rows: int
-    n_buckets: int
+    Args:
+        n_marks: taken.
+        n_rows: archived.
+        n_buckets: computed.
+        duration_ms: of the transactions, in all.
+    """
+
+    n_marks: int = 0
+    n_rows: int = 0
+    n_buckets: int = 0
+    duration_ms: float = 0.0
+
+    def plus(self, other: "Absorbed") -> "Absorbed":
+        """Both together."""
+        return Absorbed(
+            self.n_marks + other.n_marks,
+            self.n_rows + other.n_rows,
+            self.n_buckets + other.n_buckets,
+            self.duration_ms + other.duration_ms,
+        )
 
 
 class Absorber:
@@ -79,15 +96,14 @@ class Absorber:
             ConfigError: a file of the archive is missing or damaged. Marks, rows and aggregates stay as they were.
             TransientError: the database is away, or the table was in use all the time.
         """
-        total, limit = Absorbed(0, 0, 0), 1
+        total, limit = Absorbed(), 1
         while True:
-            began = time.perf_counter()
             done = self._insistently(stream, limit)
             if not done.n_marks:
                 return total
-            total = Absorbed(*(a + b for a, b in zip(total, done, strict=True)))
+            total = total.plus(done)
             # A writer that brings more of what is absorbed waits until the end of the transaction.
-            limit = min(MAX_DAYS, plan_chunk(limit, (time.perf_counter() - began) * 1000).limit)
+            limit = min(MAX_DAYS, plan_chunk(limit, done.duration_ms).limit)
 
     def absorb(self, stream: Stream, limit: int = MAX_DAYS) -> Absorbed:
         """Absorbs up to `limit` local days of devices, the newest first.
@@ -107,7 +123,7 @@ class Absorber:
             values = {"models": names, "floor": floor, "limit": limit, "table": stream.table}
             marks = db.rows(sql.TAKE, values)
             if not marks:
-                return Absorbed(0, 0, 0)
+                return Absorbed()
             # Theirs is the moving of rows, which changes no reading.
             db.rows("set local hl.unmarked = 'on'")
             db.rows("set local extra_float_digits = 1")
@@ -117,9 +133,8 @@ class Absorber:
             n_rows = self._archive(stream)
             n_buckets = self._compute(stream, models, spans, floor)
             db.rows(sql.LEAVE.format(table=stream.table), {**values, "devices": _devices(spans)})
-        done = Absorbed(len(marks), n_rows, n_buckets)
-        duration_ms = (time.perf_counter() - began) * 1000
-        log.info("late_rows_absorbed", table=stream.table, **done._asdict(), duration_ms=duration_ms)
+        done = Absorbed(len(marks), n_rows, n_buckets, (time.perf_counter() - began) * 1000)
+        log.info("late_rows_absorbed", table=stream.table, **done._asdict())
         return done
 
     def _insistently(self, stream: Stream, limit: int) -> Absorbed:
