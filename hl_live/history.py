@@ -46,6 +46,7 @@ class History:
 
         Raises:
             TransientError: the database is away, or the query took too long, or too many read the archive.
+            TookTooLongError: the archive holds too much of it to be read in time.
             ConfigError: a file of the archive is missing or damaged; the message names it.
         """
         device = None

@@ -8,7 +8,7 @@
 | UnknownStreamError, no such route | 404 |
 | NotAcceptableError | 406, with `allowed` |
 | TooManyError | 429 with Retry-After |
-| TransientError, BackpressureError | 503 with Retry-After |
+| TransientError, BackpressureError, TookTooLongError | 503 with Retry-After |
 | Litestar's own | its status |
 | any other | 500, without details; they are in the log |
 """
@@ -33,13 +33,18 @@ from litestar.status_codes import (
     HTTP_503_SERVICE_UNAVAILABLE,
 )
 
-from hl_platform.core.errors import BackpressureError, HlError, TransientError
+from hl_platform.core.errors import BackpressureError, HlError, TookTooLongError, TransientError
 
 log = structlog.get_logger()
 
 PROBLEM_JSON = "application/problem+json"
 # An embedded PostgreSQL is back within seconds after a crash.
 RETRY_AFTER_S = 2.0
+# What the driver says may name hosts and users; it is in the log.
+AWAY = "The database is away or took too long. Try again."
+TOO_LONG = (
+    "The archive holds too much of this to be read in time. Ask for a shorter period or a smaller `limit`."
+)
 
 TITLES = {
     HTTP_400_BAD_REQUEST: "Bad request",
@@ -184,12 +189,8 @@ def problem_of(error: Exception) -> tuple[Problem, dict[str, str]]:
             return _problem(HTTP_404_NOT_FOUND, str(error), kind="unknown-stream"), {}
         case TransientError():
             wait_s = error.retry_after_s if isinstance(error, BackpressureError) else RETRY_AFTER_S
-            # What the driver says may name hosts and users; it is in the log.
-            problem = _problem(
-                HTTP_503_SERVICE_UNAVAILABLE,
-                "The database is away or took too long. Try again.",
-                kind="outage",
-            )
+            detail = TOO_LONG if isinstance(error, TookTooLongError) else AWAY
+            problem = _problem(HTTP_503_SERVICE_UNAVAILABLE, detail, kind="outage")
             return problem, {"Retry-After": str(math.ceil(wait_s))}
         case HTTPException():
             # Such as Allow, of a 405.

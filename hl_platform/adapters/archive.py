@@ -3,6 +3,8 @@
 import errno
 import hashlib
 import tempfile
+import threading
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -14,12 +16,14 @@ import duckdb
 
 from hl_platform.adapters.durable import sync
 from hl_platform.core.archive import ArchivedFile, Column, Kind, WrittenFile, path_of, rows_sha256
-from hl_platform.core.errors import ConfigError, InvariantError, TransientError
+from hl_platform.core.errors import ConfigError, InvariantError, TookTooLongError, TransientError
 
 # One day is written at a time, beside everything else that a small machine does.
 MEMORY_LIMIT = "256MB"
 ROWS_AT_A_TIME = 10_000
 BLOCK_BYTES = 1024 * 1024
+# Whoever has overrun his time is interrupted again and again: a query that was not begun yet knows nothing of it.
+INTERRUPT_AGAIN_S = 0.1
 KEYS = (Column("device_id", "text"), Column("timestamp", "time"))
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -168,6 +172,7 @@ class ArchiveDirectory:
         newest_first: bool = False,
         limit: int | None = None,
         after: str | None = None,
+        until_s: float | None = None,
     ) -> Iterator[tuple[Any, ...]]:
         """Rows of files, checked before they are read; of two with the same key, that of the later part.
 
@@ -181,10 +186,16 @@ class ArchiveDirectory:
             newest_first: time falls within a device.
             limit: of rows.
             after: of those at `start`, only what is of devices behind this one.
+            until_s: by `time.monotonic()`, when to give up; None to read to the end.
+
+        Raises:
+            TookTooLongError: it was not read by then.
         """
         if not files:
             return
         for file in files:
+            if until_s is not None and time.monotonic() > until_s:
+                raise TookTooLongError(f"Archive file {file.path} was not reached in time.")
             self.check(file)
         # Of two readings with the same key one counts, whatever is asked for.
         keys = [key for key in KEYS if key not in columns]
@@ -211,7 +222,7 @@ class ArchiveDirectory:
             f"qualify row_number() over (partition by device_id, timestamp order by part desc) = 1) "
             f"order by {order}" + (f" limit {limit}" if limit is not None else "")
         )
-        yield from _fetched(query, values, columns)
+        yield from _fetched(query, values, columns, until_s)
 
     def _selected(self, file: ArchivedFile, columns: Sequence[Column]) -> str:
         there = _columns_of(self._directory / file.path)
@@ -277,9 +288,11 @@ def _readable(columns: Sequence[Column]) -> str:
     )
 
 
-def _fetched(query: str, values: Sequence[object], columns: Sequence[Column]) -> Iterator[tuple[Any, ...]]:
+def _fetched(
+    query: str, values: Sequence[object], columns: Sequence[Column], until_s: float | None
+) -> Iterator[tuple[Any, ...]]:
     times = [n for n, column in enumerate(columns) if column.kind == "time"]
-    with _duckdb_errors(Path(str(values[0]))), _connected() as conn:
+    with _duckdb_errors(Path(str(values[0]))), _connected() as conn, _interrupted(conn, until_s):
         cursor = conn.execute(query, list(values))
         while some := cursor.fetchmany(ROWS_AT_A_TIME):
             for found in some:
@@ -304,9 +317,34 @@ def _connected() -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 @contextmanager
+def _interrupted(conn: duckdb.DuckDBPyConnection, until_s: float | None) -> Iterator[None]:
+    """Interrupts what a connection does from a time on, until the block ends."""
+    if until_s is None:
+        yield
+        return
+    ended = threading.Event()
+
+    def watch() -> None:
+        wait_s = max(0.0, until_s - time.monotonic())
+        while not ended.wait(wait_s):
+            conn.interrupt()
+            wait_s = INTERRUPT_AGAIN_S
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+@contextmanager
 def _duckdb_errors(path: Path) -> Iterator[None]:
     try:
         yield
+    except duckdb.InterruptException as exc:
+        raise TookTooLongError(f"Archive file {path} was not read in time.") from exc
     except duckdb.OutOfMemoryException as exc:
         raise TransientError(f"Archive file {path}: {exc}") from exc
     except duckdb.IOException as exc:

@@ -1,11 +1,12 @@
 """Archived readings for queries, straight from the files."""
 
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from hl_platform.adapters.archive import ArchiveDirectory
-from hl_platform.adapters.postgres.connection import REQUEST, connect
+from hl_platform.adapters.postgres.connection import REQUEST, REQUEST_TIMEOUT_S, connect
 from hl_platform.adapters.postgres.errors import translated
 from hl_platform.core.archive import ArchivedFile, Column, kind_of
 from hl_platform.core.readings import Reading
@@ -30,6 +31,7 @@ class ArchiveReader:
     Raises from every method:
         ConfigError: a file is missing or damaged; the message names it.
         TransientError: the database is away.
+        TookTooLongError: the files could not be read within REQUEST_TIMEOUT_S.
     """
 
     def __init__(self, url: str, directory: Path) -> None:
@@ -59,6 +61,7 @@ class ArchiveReader:
         A device's last archived reading, and what came late and is not absorbed yet, is in the table as well: where
         both are read, the table's row of a (device_id, timestamp) counts.
         """
+        until_s = time.monotonic() + REQUEST_TIMEOUT_S
         with connect(self._url, application_name="hl-archive", parameters=REQUEST) as conn, translated():
             values = {
                 "table_name": stream.table,
@@ -80,7 +83,15 @@ class ArchiveReader:
             parts = [file for file in files if file.day == day]
             left = limit - len(readings)
             rows = self._files.rows(
-                parts, columns, device_ids, start, end, by_time=True, limit=left, after=after
+                parts,
+                columns,
+                device_ids,
+                start,
+                end,
+                by_time=True,
+                limit=left,
+                after=after,
+                until_s=until_s,
             )
             readings += [
                 Reading(device_id, timestamp, tuple(values), extra, received_at)

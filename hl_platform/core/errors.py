@@ -5,6 +5,7 @@ HlError
   TransientError       an outage: back off with jitter and wait; never a dead letter
     DatabaseAwayError  PostgreSQL cannot be reached, or cannot write now
     BackpressureError  the other side asks us to slow down
+    TookTooLongError   more was asked for than can be read in time
     DeployedOtherwiseError  the models in the database are not those of this process
   PoisonRecordError    a record's own fault: dead letter, then advance
   FencedError          a newer instance holds the lease: stop quietly
@@ -39,6 +40,10 @@ class BackpressureError(TransientError):
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class TookTooLongError(TransientError):
+    """What was asked for could not be read in the time that there was; less of it can be."""
 
 
 class DeployedOtherwiseError(TransientError):

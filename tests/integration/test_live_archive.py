@@ -7,12 +7,19 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from litestar.testing import TestClient
 
 from dbt_like_sql.engine.project import load_project
 from dbt_like_sql.engine.retention import Retention
+from hl_live.app import create_app
+from hl_platform.adapters import archive_reader
 from hl_platform.adapters.archive import ArchiveDirectory
 from hl_platform.adapters.postgres.database import BULK, SqlDatabase
+from hl_platform.adapters.postgres.migrate import migrate
+from hl_platform.core.settings import load_settings
 from hl_platform.stack.kafka import EmbeddedKafka
+from hl_platform.streams import load_streams
+from tests.archived import register, write_large_file
 from tests.integration.live_service import BOUND, FLOOD, LiveProcess
 
 DAY = datetime(2026, 1, 3, tzinfo=UTC)
@@ -86,3 +93,25 @@ def test_pages_go_through_archive_and_table_also_where_two_meters_report_togethe
             break
     assert len(pages) == 24
     assert pages == whole
+
+
+def test_an_archive_that_takes_too_long_is_a_503_that_says_what_helps(
+    database_url: str, kafka: EmbeddedKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate(database_url, None, load_streams().values())
+    register(database_url, write_large_file(tmp_path / "archive", "energy_readings", DAY.date()))
+    environment = {
+        "HL_DATABASE__URL": database_url,
+        "HL_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "HL_ARCHIVE__DIR": str(tmp_path / "archive"),
+    }
+    monkeypatch.setattr(archive_reader, "REQUEST_TIMEOUT_S", 0.2)
+    with TestClient(create_app(load_settings(environment)), base_url="http://127.0.0.1") as client:
+        answer = client.get(
+            "/api/v1/energy/raw",
+            params={"start": DAY.isoformat(), "end": CUTOFF.isoformat(), "limit": 1},
+        )
+    assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+    assert answer.json()["type"] == "urn:hl:problem:outage"
+    assert "shorter period or a smaller `limit`" in answer.json()["detail"]
+    assert int(answer.headers["retry-after"]) >= 1

@@ -1,6 +1,7 @@
 """Files hold what was written, to the bit, and damage is found."""
 
 import struct
+import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,8 @@ from dbt_like_sql.engine.archive import write_file
 from hl_platform.adapters.archive import ArchiveDirectory
 from hl_platform.adapters.postgres.database import SqlDatabase
 from hl_platform.core.archive import ArchivedFile, Column
-from hl_platform.core.errors import ConfigError
+from hl_platform.core.errors import ConfigError, TookTooLongError
+from tests.archived import write_large_file
 from tests.servers import Database
 
 MAKE = (
@@ -119,3 +121,14 @@ def test_a_file_reads_null_for_a_column_that_is_younger(sample: SqlDatabase, tmp
     files = ArchiveDirectory(tmp_path)
     file = written(sample, files, [("m1", datetime(2024, 1, 1, tzinfo=UTC), 1.5, 1, 1, True, "x", None)])
     assert list(files.rows([file], [Column("n", "bigint"), Column("newer", "double")])) == [(1, None)]
+
+
+def test_a_read_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
+    files = ArchiveDirectory(tmp_path)
+    file = write_large_file(tmp_path, "sample", date(2024, 1, 1))
+    columns = [Column("device_id", "text"), Column("timestamp", "time")]
+    # What is checked already does not take of the time.
+    files.check(file)
+    with pytest.raises(TookTooLongError):
+        list(files.rows([file], columns, by_time=True, limit=1, until_s=time.monotonic() + 0.05))
+    assert len(list(files.rows([file], columns, by_time=True, limit=1))) == 1

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from dbt_like_sql.engine.restore import forget_restored, restore
+from hl_platform.adapters import archive_reader
 from hl_platform.adapters.archive_reader import ArchiveReader
 from hl_platform.adapters.postgres.connection import connect
-from hl_platform.core.errors import ConfigError, InvariantError, TransientError
+from hl_platform.core.errors import ConfigError, InvariantError, TookTooLongError, TransientError
 from tests.retention.conftest import Pair
 from tests.retention.home import DAY, STREAM, House, Keeper, assert_same, meter
 
@@ -176,3 +177,14 @@ def test_the_reader_gives_archived_readings_in_order_up_to_the_limit(houses: Mak
     assert reader.raw(STREAM, start, CUTOFF, 7) == sent[44:51]
     assert reader.raw(STREAM, start, CUTOFF, 3, ["b"]) == sent[45:51:2]
     assert reader.raw(STREAM, start, CUTOFF, 3, ["c"]) == []
+
+
+def test_the_reader_begins_no_further_day_when_its_time_is_over(
+    houses: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house, _ = houses()
+    fill(house)
+    house.drop_before(CUTOFF)
+    monkeypatch.setattr(archive_reader, "REQUEST_TIMEOUT_S", 0)
+    with pytest.raises(TookTooLongError, match="20240506"):
+        ArchiveReader(house.url, house.directory).raw(STREAM, DAY, CUTOFF, 1000)

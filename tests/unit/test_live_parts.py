@@ -17,7 +17,13 @@ from hl_live.problems import BadParameterError, UnknownStreamError, problem_of
 from hl_live.routes.page import PageFiles
 from hl_platform.adapters.kafka.feed_reader import FeedState
 from hl_platform.adapters.postgres.readings import LeaseRow
-from hl_platform.core.errors import BackpressureError, ConfigError, InvariantError, TransientError
+from hl_platform.core.errors import (
+    BackpressureError,
+    ConfigError,
+    InvariantError,
+    TookTooLongError,
+    TransientError,
+)
 from hl_platform.core.live_sections import LiveSettings
 from hl_platform.core.readings import Reading
 from hl_platform.core.settings import Settings
@@ -132,6 +138,7 @@ def test_a_range_is_forward_and_bounded(length: timedelta) -> None:
         (UnknownStreamError("gas", ["energy"]), 404),
         (TransientError("secret-host is away"), 503),
         (BackpressureError("full", retry_after_s=3.2), 503),
+        (TookTooLongError("secret path"), 503),
         (InvariantError("secret"), 500),
         (ValueError("secret"), 500),
     ],

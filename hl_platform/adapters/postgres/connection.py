@@ -21,8 +21,9 @@ CONNECT_TIMEOUT_S = 5
 OURS = {"timezone": "UTC", "default_transaction_isolation": "read committed"}
 NONE: Mapping[str, str] = MappingProxyType({})
 
-# For what a client of the API waits for: whatever keeps a statement longer is an outage.
-REQUEST = {"statement_timeout": "20s"}
+# For what a client of the API waits for: whatever keeps a statement, or a read of the archive, longer is an outage.
+REQUEST_TIMEOUT_S = 20
+REQUEST = {"statement_timeout": f"{REQUEST_TIMEOUT_S}s"}
 
 # For a connection whose transactions lock rows that others need. The server ends what a stopped or vanished
 # process has left open; waiting for a lock is an outage, to be said and tried again, and no hang.

@@ -17,7 +17,7 @@ from hl_platform.adapters.postgres.bucket_prints import (
     prints_values,
 )
 from hl_platform.adapters.postgres.bucket_rows import BucketSelection, buckets_sql, costs_sql
-from hl_platform.adapters.postgres.connection import connection_string
+from hl_platform.adapters.postgres.connection import REQUEST_TIMEOUT_S, connection_string
 from hl_platform.adapters.postgres.dead_letter_rows import (
     COUNT,
     ENTRY_COLUMNS,
@@ -41,7 +41,6 @@ Query = sql.SQL | sql.Composed | bytes
 
 # A request that waited this long for a connection is better told that the database is away.
 CONNECTION_WAIT_S = 2.0
-STATEMENT_TIMEOUT_MS = 20_000
 MAX_CONNECTIONS = 4
 # Turning rows into objects holds the event loop; this many take about 2 ms.
 ROWS_AT_A_TIME = 500
@@ -150,7 +149,7 @@ class ReadingQueries:
 
     def __init__(self, url: str, application_name: str) -> None:
         conninfo = connection_string(url, application_name=application_name)
-        guards = f"-c default_transaction_read_only=on -c statement_timeout={STATEMENT_TIMEOUT_MS} -c jit=off"
+        guards = f"-c default_transaction_read_only=on -c statement_timeout={REQUEST_TIMEOUT_S}s -c jit=off"
         self._pool = AsyncConnectionPool(
             psycopg.conninfo.make_conninfo(
                 conninfo, options=f"{psycopg.conninfo.conninfo_to_dict(conninfo).get('options', '')} {guards}"
