@@ -17,6 +17,11 @@ def write_connection(layout: Layout, environment: Mapping[str, str]) -> None:
     write_private(layout.run / "connection.json", msgspec.json.encode(own).decode())
 
 
+def forget_connection(layout: Layout) -> None:
+    """Nothing can be reached any more."""
+    (layout.run / "connection.json").unlink(missing_ok=True)
+
+
 def read_connection(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment, with the addresses of the running stack where it does not name others.
 

@@ -58,16 +58,23 @@ def write_state(layout: Layout, state: StackState) -> None:
 def read_state(data_dir: Path) -> StackState | None:
     """What the running stack last said; None if none runs."""
     holder = holder_of(data_dir)
-    if holder is None:
-        return None
+    return None if holder is None else last_state(data_dir, holder)
+
+
+def last_state(data_dir: Path, pid: int) -> StackState | None:
+    """What a stack last said that runs, or ran last; None if that was another one.
+
+    Args:
+        data_dir: of the stack.
+        pid: of its `hl up`.
+    """
     with contextlib.suppress(OSError, msgspec.DecodeError):
         state = msgspec.json.decode((data_dir / "run" / "state.json").read_bytes(), type=StackState)
-        # The file of a hl that was killed lies there until the next has written its own.
-        return state if state.pid == holder else None
+        # The file lies there until the next hl begins.
+        return state if state.pid == pid else None
     return None
 
 
-def clear(layout: Layout) -> None:
-    """Nothing runs any more."""
-    for name in ("state.json", "connection.json"):
-        (layout.run / name).unlink(missing_ok=True)
+def forget_state(layout: Layout) -> None:
+    """Takes away what the last hl said last, and left there for whoever waited for its end."""
+    (layout.run / "state.json").unlink(missing_ok=True)

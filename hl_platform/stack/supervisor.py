@@ -16,7 +16,7 @@ from hl_platform.adapters.postgres.stopping import ServiceStopper
 from hl_platform.core.errors import HlError, TransientError
 from hl_platform.core.settings import Settings
 from hl_platform.stack.addresses import resolve_environment
-from hl_platform.stack.connection import write_connection
+from hl_platform.stack.connection import forget_connection, write_connection
 from hl_platform.stack.guard import Guard
 from hl_platform.stack.keeper import Keeper
 from hl_platform.stack.layout import Layout
@@ -24,7 +24,7 @@ from hl_platform.stack.lock import DataDirLock
 from hl_platform.stack.plan import CODE_SERVER, SIMULATOR, StackPlan, plan_stack
 from hl_platform.stack.prepare import prepare_data
 from hl_platform.stack.server import Server
-from hl_platform.stack.state import ProgramState, StackState, clear, write_state
+from hl_platform.stack.state import ProgramState, StackState, forget_state, write_state
 
 log = structlog.get_logger()
 
@@ -82,6 +82,8 @@ class Stack:
             ConfigError: another hl holds it.
         """
         self._lock.acquire()
+        # A pid may come again.
+        forget_state(self._layout)
 
     def start(self, stop: threading.Event) -> None:
         """Returns when everything runs, or when `stop` is set. Call `claim` first.
@@ -141,7 +143,7 @@ class Stack:
                 if name in self._keepers:
                     self._keepers[name].wait_stopped()
         self._guard.stop()
-        clear(self._layout)
+        forget_connection(self._layout)
         self._lock.release()
 
     def set_audience(self, audience: Audience) -> None:

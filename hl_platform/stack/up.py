@@ -26,7 +26,7 @@ from hl_platform.stack.files import rotate, tail
 from hl_platform.stack.layout import Layout, plan_directories, plan_layout
 from hl_platform.stack.lock import holder_of, lives
 from hl_platform.stack.server import StartError
-from hl_platform.stack.state import read_state
+from hl_platform.stack.state import last_state, read_state
 from hl_platform.stack.supervisor import Stack
 
 POLL_S = 0.2
@@ -137,10 +137,14 @@ def stop_running(settings: Settings, console: Console) -> None:
         ) from exc
     with ProgressView(console) as view:
         # To its end: when it has let go of the directory, it still has a last word to say.
-        while lives(process):
-            state = read_state(data_dir)
+        while True:
+            # Once more behind its end: the last ones to stop are told between two looks.
+            has_ended = not lives(process)
+            state = last_state(data_dir, pid)
             if state is not None:
                 view.states(state.programs)
+            if has_ended:
+                break
             if time.monotonic() - began > DOWN_TIMEOUT_S:
                 raise StartError(
                     f"hl (pid {pid}) has not ended after {DOWN_TIMEOUT_S:g} s. Run `kill -9 {pid}`."

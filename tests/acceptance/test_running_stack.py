@@ -141,8 +141,12 @@ def test_hl_started_right_after_a_kill_waits_for_what_is_left_and_has_all_rows(r
     assert (foreground.returncode, "hl has stopped" in rest) == (0, True)
 
 
-def test_stopped_hl_leaves_no_process(running: Installation) -> None:
+def test_stopped_hl_leaves_no_process_and_says_what_has_stopped(running: Installation) -> None:
     assert running.run("up", "--detach", "--no-simulator").returncode == 0
     assert "simulator" not in running.services()
     done = running.run("down")
     assert (done.returncode, running.processes()) == (0, [])
+    stopped = {
+        line.removesuffix(": stopped") for line in done.stdout.splitlines() if line.endswith(": stopped")
+    }
+    assert stopped == {*SUPERVISED, "bridge", "sink"} - {"simulator"}

@@ -4,6 +4,7 @@ import errno
 import io
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -51,6 +52,20 @@ class Sleeper(Server):
 
     def is_ready(self) -> bool:
         return self.pid is not None
+
+
+def run_a_stack(data_dir: Path) -> None:
+    """A stack of one program, until it is told to end; says when it runs."""
+    layout = Layout(data_dir, data_dir, None)
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
+    stack = Stack(load_settings({}), layout, {}, ProgressView(Console(file=io.StringIO())))
+    stack.claim()
+    (kept,) = stack._start([Sleeper(layout.logs)])
+    await_that(lambda: kept.is_ready)
+    print("ready", flush=True)  # noqa: T201 - for the test that waits for it
+    stack.wait(stop)
+    stack.stop()
 
 
 class Disk:
@@ -252,3 +267,13 @@ def test_the_later_of_two_hl_up_touches_nothing_of_the_first(
         first.release()
     assert (layout.run / "connection.json").exists()
     assert (layout.logs / "hl.log").read_text() == "of the first"
+
+
+def test_hl_down_tells_of_each_thing_that_it_stopped(layout: Layout) -> None:
+    code = f"from pathlib import Path; from {__name__} import run_a_stack; run_a_stack(Path({str(layout.data_dir)!r}))"
+    shown = io.StringIO()
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        up.stop_running(load_settings({"HL_DATA_DIR": str(layout.data_dir)}), Console(file=shown))
+    assert "sleeper: stopped\n" in shown.getvalue()
