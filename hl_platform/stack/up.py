@@ -32,17 +32,24 @@ from hl_platform.stack.supervisor import Stack
 POLL_S = 0.2
 # Above the ten seconds that an orderly end takes, and below anyone's patience.
 DOWN_TIMEOUT_S = 30.0
+# Of what a detached one tells.
+UP_LOG = "hl-up.log"
 
 
 @click.command()
 @click.option("--detach", is_flag=True, help="Return when everything runs, and leave it running.")
 @click.option("--no-simulator", is_flag=True, help="Do not run the simulated home.")
-def up(*, detach: bool, no_simulator: bool) -> None:
+# What a detached one writes to until it holds the data directory.
+@click.option("--output", type=click.Path(path_type=Path), hidden=True)
+def up(*, detach: bool, no_simulator: bool, output: Path | None) -> None:
     """Start everything; Ctrl-C stops it."""
     environment = dict(os.environ)
     if no_simulator:
         environment["HL_SIMULATOR__ENABLED"] = "false"
-    (run_detached if detach else run_foreground)(environment, Console())
+    if detach:
+        run_detached(environment, Console())
+    else:
+        run_foreground(environment, Console(), output)
 
 
 @click.command()
@@ -51,8 +58,13 @@ def down() -> None:
     stop_running(load_settings(os.environ), Console())
 
 
-def run_foreground(environment: Mapping[str, str], console: Console) -> None:
+def run_foreground(environment: Mapping[str, str], console: Console, output: Path | None = None) -> None:
     """Runs the stack until a signal asks for its end.
+
+    Args:
+        environment: of the stack.
+        console: where it is told.
+        output: the console's file, which becomes the log `hl-up` once the data directory is ours.
 
     Raises:
         HlError: why it cannot run; everything that was started has ended.
@@ -60,8 +72,11 @@ def run_foreground(environment: Mapping[str, str], console: Console) -> None:
     settings, layout = _checked(environment, console)
     view = ProgressView(console)
     stack = Stack(settings, layout, environment, view)
-    # Before the log is touched: until then it may be another hl's.
+    # Before the logs are touched: until then they may be another hl's.
     stack.claim()
+    if output is not None:
+        rotate(layout.logs / UP_LOG)
+        output.rename(layout.logs / UP_LOG)
     with _open_log(layout.logs / "hl.log") as log_file:
         configure_logging(settings.log, log_file)
         with _stop_on_signals(stack, console) as stop:
@@ -87,11 +102,10 @@ def run_detached(environment: Mapping[str, str], console: Console) -> None:
         HlError: why it cannot run.
     """
     _, layout = _checked(environment, console)
-    log_path = layout.logs / "hl-up.log"
-    rotate(log_path)
-    with log_path.open("ab") as log_file:
+    output = layout.run / f"hl-up.{os.getpid()}"
+    with output.open("wb") as log_file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "hl_platform.cli", "up"],
+            [sys.executable, "-m", "hl_platform.cli", "up", "--output", str(output)],
             env=dict(environment),
             cwd=layout.run,
             stdin=subprocess.DEVNULL,
@@ -107,7 +121,9 @@ def run_detached(environment: Mapping[str, str], console: Console) -> None:
                 if state.phase == "ready":
                     break
             if process.poll() is not None:
-                raise StartError("\n".join(tail(log_path, 20)) or "hl ended without a word.")
+                said = tail(output, 20) or tail(layout.logs / UP_LOG, 20)
+                output.unlink(missing_ok=True)
+                raise StartError("\n".join(said) or "hl ended without a word.")
             time.sleep(POLL_S)
     console.print(address_table(load_settings(read_connection(environment))))
     console.print(Text("It runs in the background: `hl status`, `hl logs`, `hl down`.", style="dim"))

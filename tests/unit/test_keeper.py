@@ -2,6 +2,7 @@
 
 import errno
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -267,6 +268,27 @@ def test_the_later_of_two_hl_up_touches_nothing_of_the_first(
         first.release()
     assert (layout.run / "connection.json").exists()
     assert (layout.logs / "hl.log").read_text() == "of the first"
+
+
+def test_the_later_of_two_detached_leaves_the_log_of_the_first_where_it_is(
+    own_layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = own_layout
+    first = DataDirLock(layout.data_dir)
+
+    def check_before_the_first_locks(*_arguments: object) -> None:
+        first.acquire()
+        (layout.logs / "hl-up.log").write_text("of the first")
+
+    monkeypatch.setattr(up, "check_all", check_before_the_first_locks)
+    own = {"HL_DATA_DIR": str(layout.data_dir), "HL_RUNTIME_DIR": str(layout.runtime_dir)}
+    try:
+        with pytest.raises(StartError, match="in use by another hl"):
+            up.run_detached({**os.environ, **own}, Console(file=io.StringIO()))
+    finally:
+        first.release()
+    logs = {path.name: path.read_text() for path in layout.logs.iterdir()}
+    assert (logs, list(layout.run.iterdir())) == ({"hl-up.log": "of the first"}, [])
 
 
 def test_hl_down_tells_of_each_thing_that_it_stopped(layout: Layout) -> None:
