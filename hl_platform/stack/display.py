@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +17,9 @@ from hl_platform.stack.state import ProgramState
 
 BUSY = {"preparing", "starting", "restarting", "stopping"}
 STYLES = {"running": "green", "done": "green", "failed": "bold red", "restarting": "yellow", "stopped": "dim"}
+# What is worth a line where there is no terminal to change in place.
+BEGUN = ("running", "done", "failed", "stopped")
+ENDED = ("failed", "stopped")
 MARKS = {"running": "✓", "done": "✓", "failed": "✗", "stopped": "·", "waiting": "·"}
 
 
@@ -27,10 +30,12 @@ class ProgressView:
 
     Args:
         console: where to show it.
+        lines_for: states that get a line elsewhere than on a terminal.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, lines_for: Collection[str] = BEGUN) -> None:
         self._console = console
+        self._lines_for = lines_for
         self._states: list[ProgramState] = []
         self._spinners: dict[str, Spinner] = {}
         self._told: dict[str, tuple[str, str]] = {}
@@ -87,7 +92,7 @@ class ProgressView:
             self._told[state.name] = now
             if state.detail:
                 show(self._console, Text(f"{state.name}: {state.detail}"))
-            elif state.state in ("running", "done", "failed", "stopped"):
+            elif state.state in self._lines_for:
                 show(self._console, Text(f"{state.name}: {state.state}"))
 
 

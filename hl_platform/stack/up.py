@@ -21,7 +21,7 @@ from hl_platform.adapters.log_output import configure_logging
 from hl_platform.core.settings import Settings, load_settings
 from hl_platform.stack.checks import check_all
 from hl_platform.stack.connection import read_connection
-from hl_platform.stack.display import ProgressView, address_table, show
+from hl_platform.stack.display import ENDED, ProgressView, address_table, show
 from hl_platform.stack.files import rotate, tail
 from hl_platform.stack.layout import Layout, plan_directories, plan_layout
 from hl_platform.stack.lock import holder_of, lives
@@ -89,7 +89,7 @@ def run_foreground(environment: Mapping[str, str], console: Console, output: Pat
                     stack.wait(stop)
             finally:
                 began = time.monotonic()
-                with ProgressView(console) as ending:
+                with ProgressView(console, ENDED) as ending:
                     stack.set_audience(ending)
                     stack.stop()
                 show(console, f"hl has stopped, in {time.monotonic() - began:.1f} s.")
@@ -151,7 +151,7 @@ def stop_running(settings: Settings, console: Console) -> None:
         raise StartError(
             f"hl (pid {pid}) belongs to another user. Run `hl down` as who ran `hl up`."
         ) from exc
-    with ProgressView(console) as view:
+    with ProgressView(console, ENDED) as view:
         # To its end: when it has let go of the directory, it still has a last word to say.
         while True:
             # Once more behind its end: the last ones to stop are told between two looks.

@@ -150,3 +150,4 @@ def test_stopped_hl_leaves_no_process_and_says_what_has_stopped(running: Install
         line.removesuffix(": stopped") for line in done.stdout.splitlines() if line.endswith(": stopped")
     }
     assert stopped == {*SUPERVISED, "bridge", "sink"} - {"simulator"}
+    assert ": running" not in done.stdout
