@@ -50,7 +50,7 @@ def open_page(browser: Browser, house: House, request: pytest.FixtureRequest) ->
         made = browser.new_context(
             viewport={"width": width, "height": height},
             locale=locale,
-            timezone_id="Europe/Berlin",
+            timezone_id=house.timezone,
             **context,
         )
         made.set_default_timeout(PATIENCE_MS)

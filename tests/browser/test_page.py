@@ -81,10 +81,8 @@ def test_page_shows_power_of_each_meter_the_heat_pump_and_the_rooms(house: House
 def test_power_in_sum_and_what_the_day_has_brought_and_cost(house: House, open_page: OpenPage):
     house.start()
     house.sets_price(0.5, "EUR")
-    # Within the same hour and day, whatever the time of day.
-    now = datetime.now(UTC)
-    house.reports("energy", "meter1", {**METER, "total_energy_kwh": 100.0, "power_kw": 3.0}, now)
-    house.reports("energy", "meter2", {**METER, "power_kw": 0.5}, now)
+    house.reports("energy", "meter1", {**METER, "total_energy_kwh": 100.0, "power_kw": 3.0})
+    house.reports("energy", "meter2", {**METER, "power_kw": 0.5})
     page = open_page()
     expect(page.get_by_test_id("power-total")).to_have_text("3.50 kW")
     house.reports("energy", "meter1", {**METER, "total_energy_kwh": 104.0, "power_kw": 1.0})
@@ -95,8 +93,7 @@ def test_power_in_sum_and_what_the_day_has_brought_and_cost(house: House, open_p
 
 def test_the_day_counts_what_came_between_the_first_answer_and_the_feed(house: House, open_page: OpenPage):
     house.start()
-    now = datetime.now(UTC)
-    house.reports("energy", "meter1", {**METER, "total_energy_kwh": 100.0}, now)
+    house.reports("energy", "meter1", {**METER, "total_energy_kwh": 100.0})
     page = open_page(script=FEED_ON_DEMAND)
     expect(page.get_by_test_id("energy-today")).to_have_text("0.0 kWh")
     house.reports("energy", "meter1", {**METER, "total_energy_kwh": 104.0})

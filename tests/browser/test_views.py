@@ -12,7 +12,6 @@ from hl_platform.core.replay_requests import Judged, Replayed
 from tests.browser.conftest import OpenPage
 from tests.browser.house import METER, PUMP, House
 
-ZONE = ZoneInfo("Europe/Berlin")
 AXE = Path(__file__).parents[2] / "hl_live" / "web" / "node_modules" / "axe-core" / "axe.min.js"
 
 
@@ -20,16 +19,18 @@ def meter(kwh: float) -> dict[str, object]:
     return {**METER, "total_energy_kwh": kwh}
 
 
-def midnight(days_ago: int) -> datetime:
-    today = datetime.now(ZONE).replace(hour=0, minute=0, second=0, microsecond=0)
+def midnight(house: House, days_ago: int) -> datetime:
+    today = datetime.now(ZoneInfo(house.timezone)).replace(hour=0, minute=0, second=0, microsecond=0)
     return today - timedelta(days=days_ago)
 
 
 def fill(house: House) -> None:
     """Two days of 48 and 24 kWh; of the later one the readings of two hours are missing."""
-    readings = [(midnight(2) + timedelta(minutes=5 * n), meter(100 + n / 6)) for n in range(288)]
+    readings = [(midnight(house, 2) + timedelta(minutes=5 * n), meter(100 + n / 6)) for n in range(288)]
     readings += [
-        (midnight(1) + timedelta(minutes=5 * n), meter(148 + n / 12)) for n in range(289) if not 120 < n < 144
+        (midnight(house, 1) + timedelta(minutes=5 * n), meter(148 + n / 12))
+        for n in range(289)
+        if not 120 < n < 144
     ]
     house.stores("energy", "meter1", readings)
 
@@ -72,7 +73,7 @@ def test_late_reading_corrects_a_past_hour_while_one_looks_at_it(house: House, o
     cells = page.get_by_role("row", name="10:00").get_by_role("cell")
     expect(cells).to_have_text(["1.0", "1.0", "2.0"])
     # The meter was busy in the first of the two hours. The feed tells it; the view by itself asks once a minute.
-    house.reports("energy", "meter1", meter(148 + 11.9), midnight(1) + timedelta(hours=11))
+    house.reports("energy", "meter1", meter(148 + 11.9), midnight(house, 1) + timedelta(hours=11))
     expect(cells).to_have_text(["1.9", "1.9", "2.0"])
 
 
@@ -139,7 +140,7 @@ def test_dead_letters_of_all_kinds_are_tried_and_replayed_together(house: House,
 
 def test_week_of_heat_pump_and_rooms(house: House, open_page: OpenPage) -> None:
     house.start()
-    quarters = [midnight(1) + timedelta(minutes=5 * n) for n in range(289)]
+    quarters = [midnight(house, 1) + timedelta(minutes=5 * n) for n in range(289)]
     runs = [
         (
             at,
