@@ -19,9 +19,11 @@ from hl_platform.core.errors import InvariantError
 from hl_platform.core.positions import Reached
 from hl_platform.core.readings import Reading
 from hl_platform.pipeline import breaker
+from hl_platform.pipeline.breaker import Breaker
 from tests.home import Home, eventually, record
 
 NOON = datetime(2026, 1, 3, 12, tzinfo=UTC)
+FOR_EVER_S = 3_600.0
 
 
 def alter(home: Home, *statements: str) -> None:
@@ -261,7 +263,9 @@ def test_of_several_in_one_batch_the_one_received_last_wins(home: Home):
 def test_a_flood_pauses_its_stream_and_no_other_and_all_of_it_is_dealt_with(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(breaker, "PROBE_EVERY_S", 0.5)
+    # No probe passes before the test says so, however long the rest takes.
+    monkeypatch.setattr(breaker, "PROBE_EVERY_S", FOR_EVER_S)
+    breakers: list[Breaker] = []
     alerts: list[tuple[str, str]] = []
     raised = StageStats.alert
 
@@ -270,6 +274,13 @@ def test_a_flood_pauses_its_stream_and_no_other_and_all_of_it_is_dealt_with(
         raised(stats, stream, code, message)
 
     monkeypatch.setattr(StageStats, "alert", alert)
+    count = Breaker.count
+
+    def counting(self: Breaker, now_s: float, n_records: int, n_rejected: int) -> None:
+        breakers.append(self)
+        count(self, now_s, n_records, n_rejected)
+
+    monkeypatch.setattr(Breaker, "count", counting)
     with home.running("sink"):
         home.produce(*[("meter1", b"{nonsense")] * 1_500)
         eventually(lambda: alerts)
@@ -278,6 +289,10 @@ def test_a_flood_pauses_its_stream_and_no_other_and_all_of_it_is_dealt_with(
         home.produce(("d1", msgspec.json.encode(room)), stream="temperature")
         eventually(lambda: home.query("select room from temperature_readings"))
         n_while_paused = home.account("sink")["dead_lettered"]
+        monkeypatch.setattr(breaker, "PROBE_EVERY_S", 0.5)
+        for each in breakers:
+            if each.is_open:
+                each._probe_at_s = 0.0
         eventually(home.n_rows)
     assert alerts[0] == (home.energy.name, "breaker_open")
     assert n_while_paused < 1_800
@@ -285,11 +300,13 @@ def test_a_flood_pauses_its_stream_and_no_other_and_all_of_it_is_dealt_with(
     assert len(home.records(home.energy.dead_letter_topic)) == 1_800
 
 
-def test_replays_that_fail_again_pause_nothing(home: Home):
+def test_replays_that_fail_again_pause_nothing(home: Home, monkeypatch: pytest.MonkeyPatch):
+    # A stream that were paused would stay so.
+    monkeypatch.setattr(breaker, "PROBE_EVERY_S", FOR_EVER_S)
     home.produce(*[("meter1", b"{nonsense")] * 1_500, headers={"hl.replay_of": b"some.dlq/0/7"})
     home.produce(record("meter1", NOON))
     with home.running("sink"):
-        eventually(home.n_rows, patience_s=breaker.PROBE_EVERY_S)
+        eventually(home.n_rows)
 
 
 def test_a_paused_consumer_reads_on_where_it_stopped_and_from_where_it_is_sent(home: Home):
