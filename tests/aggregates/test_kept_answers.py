@@ -169,7 +169,8 @@ def test_pages_from_memory_are_the_whole(api: Api, limit: int, fill: str) -> Non
 
 def test_the_running_day_is_read_every_time(api: Api) -> None:
     now = datetime.now(UTC)
-    api.house.writer("energy").write("meter1", evenly([now - n * HOUR for n in (50, 26, 3, 2, 1)], 400))
+    # The last one's hour does not end while we ask.
+    api.house.writer("energy").write("meter1", evenly([now - n * HOUR for n in (50, 26, 3, 2, 1, -2)], 400))
     api.house.drain()
     asked = {"start": (now - timedelta(days=3)).isoformat(), "end": (now + timedelta(days=1)).isoformat()}
     assert api.differences(**asked) == []
