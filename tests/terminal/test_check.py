@@ -4,9 +4,12 @@ import pytest
 
 from tests.terminal.flow import Flow
 
+# For what is to come; what cannot come is known sooner, but behind a service that has stopped.
+LIMIT_S = "10"
+
 
 def outcomes(flow: Flow, *arguments: str) -> dict[str, str]:
-    document = flow.hl_json("check", "--limit", "2", *arguments)
+    document = flow.hl_json("check", "--limit", LIMIT_S, *arguments)
     return {stage["stage"]: stage["outcome"] for stage in document["stages"] if stage["stream"] == "energy"}
 
 
@@ -86,7 +89,7 @@ def test_stopped_service_is_named_with_its_log(flow: Flow, service: str, failed:
 def test_live_service_that_is_away_is_named_with_its_log(flow: Flow):
     with flow.without("live"):
         seen = outcomes(flow)
-        done = flow.hl("check", "energy", "--limit", "2")
+        done = flow.hl("check", "energy", "--limit", LIMIT_S)
     assert [stage for stage, outcome in seen.items() if outcome == "failed"] == ["frame"]
     assert (done.exit_code, "hl logs live" in done.stdout) == (1, True)
 
@@ -103,7 +106,7 @@ def test_live_service_that_is_away_is_named_with_its_log(flow: Flow):
 def test_server_that_does_not_answer_is_the_stage_that_failed(
     flow: Flow, setting: str, address: str, failed: str
 ):
-    done = flow.hl("check", "energy", "--limit", "2", **{setting: address})
+    done = flow.hl("check", "energy", "--limit", LIMIT_S, **{setting: address})
     server = {"mqtt": "mosquitto", "row": "postgres", "frame": "live"}.get(failed, failed)
     assert (done.exit_code, f"hl logs {server}" in done.stdout) == (1, True)
 

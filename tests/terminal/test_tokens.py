@@ -24,7 +24,7 @@ def guarded(flow: Flow) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("check", "energy", "--limit", "2"), ("tail", "feed", "energy", "--count", "1")]
+    "arguments", [("check", "energy", "--limit", "10"), ("tail", "feed", "energy", "--count", "1")]
 )
 def test_without_a_token_a_command_says_what_to_set(
     flow: Flow, guarded: str, arguments: tuple[str, ...]
@@ -37,7 +37,7 @@ def test_without_a_token_a_command_says_what_to_set(
 
 def test_a_wrong_token_is_said_to_be_wrong_and_not_shown(flow: Flow, guarded: str) -> None:
     wrong = guarded[:-3] + "xyz"
-    done = flow.hl("check", "energy", "--limit", "2", HL_LIVE__TOKEN=wrong)
+    done = flow.hl("check", "energy", "--limit", "10", HL_LIVE__TOKEN=wrong)
     assert "refuses the token" in done.output
     assert wrong not in done.output
 
