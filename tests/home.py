@@ -32,7 +32,8 @@ from hl_platform.pipeline.services import Service
 from hl_platform.streams import load_streams
 
 T = TypeVar("T")
-PATIENCE_S = 30.0
+# On a machine that does other things as well. Conditions are waited for, so a quick one loses nothing.
+PATIENCE_S = 60.0
 _numbers = itertools.count(1)
 
 

@@ -59,7 +59,7 @@ def running(server: S) -> Iterator[S]:
     try:
         try:
             server.start()
-            server.wait_ready(60)
+            server.wait_ready(120)
         except HlError as exc:
             pytest.fail(f"The tests need a real {server.name}: {exc}", pytrace=False)
         yield server
@@ -98,7 +98,7 @@ def kafka_cluster(n_brokers: int) -> Iterator[list[EmbeddedKafka]]:
             for broker in brokers:
                 broker.start()
             for broker in brokers:
-                broker.wait_ready(60)
+                broker.wait_ready(120)
         except HlError as exc:
             pytest.fail(f"The tests need a real Kafka cluster: {exc}", pytrace=False)
         yield brokers

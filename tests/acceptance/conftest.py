@@ -107,7 +107,7 @@ def temporary_installation(overrides: Mapping[str, str] | None = None) -> Iterat
             installation.end()
 
 
-def wait_until(promise: str, condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
+def wait_until(promise: str, condition: Callable[[], bool], timeout_s: float = 120.0) -> None:
     """Returns once the condition holds; fails with the promise otherwise."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -14,7 +14,7 @@ from tests.servers import Database
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 # On a machine that does other things as well. Conditions are waited for, so a quick one loses nothing.
-PATIENCE_MS = 30_000
+PATIENCE_MS = 60_000
 
 OpenPage = Callable[..., Page]
 

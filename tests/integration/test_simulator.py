@@ -23,7 +23,7 @@ from hl_platform.simulator.home import ROOMS
 from hl_platform.stack.mosquitto import EmbeddedMosquitto
 from hl_platform.stack.net import free_port
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 class Subscriber:

@@ -96,7 +96,7 @@ class FullFile(io.StringIO):
 
 
 def await_that(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
