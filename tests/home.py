@@ -22,6 +22,7 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from paho.mqtt.enums import CallbackAPIVersion
 
 from hl_platform.adapters.kafka.topics import ensure_topics
+from hl_platform.adapters.mqtt.client import disconnect
 from hl_platform.adapters.postgres.leases import Holder, Lease
 from hl_platform.adapters.postgres.migrate import migrate
 from hl_platform.adapters.postgres.sink_store import SinkStore
@@ -138,8 +139,7 @@ class Home:
             for info in sent:
                 info.wait_for_publish(PATIENCE_S)
         finally:
-            client.disconnect()
-            client.loop_stop()
+            disconnect(client)
 
     def has_bridge(self, stream: str = "temperature") -> bool:
         """Whether a bridge is subscribed, by a message that becomes a dead letter of that stream."""
@@ -153,8 +153,7 @@ class Home:
             client.publish(self.topic("probe", stream), b"", 1).wait_for_publish(PATIENCE_S)
             eventually(lambda: reasons)
         finally:
-            client.disconnect()
-            client.loop_stop()
+            disconnect(client)
         return reasons == [0]
 
     def topic(self, device_id: str, stream: str = "energy") -> str:

@@ -10,6 +10,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from hl_platform.adapters.mqtt.client import disconnect
 from hl_platform.adapters.postgres.lease_reader import LeaseReader, LeaseRow
 from tests.home import Home, eventually, reading
 
@@ -169,8 +170,7 @@ def _has_session(home: Home, service: str) -> bool:
     client.connect(home.env["HL_MQTT__HOST"], int(home.env["HL_MQTT__PORT"]), clean_start=False)
     client.loop_start()
     eventually(lambda: present)
-    client.disconnect()
-    client.loop_stop()
+    disconnect(client)
     return present[0]
 
 

@@ -10,6 +10,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from hl_platform.adapters.mqtt.client import disconnect
 from hl_platform.core.accounts import StageStats
 from hl_platform.pipeline.mqtt_queue import CODE, MqttQueueAlarm
 from hl_platform.stack.mosquitto import EmbeddedMosquitto
@@ -34,8 +35,7 @@ def push_out(home: Home) -> None:
     )
     client.loop_start()
     assert connected.wait(30)
-    client.disconnect()
-    client.loop_stop()
+    disconnect(client)
 
 
 def send_live(home: Home, number: int) -> None:

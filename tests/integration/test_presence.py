@@ -11,6 +11,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from hl_platform.adapters.mqtt.client import disconnect, stop_loop
 from hl_platform.core.settings import load_settings
 from hl_platform.pipeline.run_service import run_service
 from hl_platform.pipeline.services import Service
@@ -83,7 +84,7 @@ def break_off(client: paho.Client) -> None:
     """Ends the connection as a device does that loses its power: without a word."""
     line = client.socket()
     assert line is not None
-    client.loop_stop()
+    stop_loop(client)
     line.shutdown(socket.SHUT_RDWR)
 
 
@@ -106,7 +107,7 @@ def test_a_device_that_falls_silent_is_offline_after_its_keepalive(live: LivePro
 
 def _hold(line: Proxy, client: paho.Client) -> None:
     line.stall()
-    client.loop_stop()
+    stop_loop(client)
 
 
 def test_what_happens_without_a_bridge_is_known_once_there_is_one(live: LiveProcess) -> None:
@@ -136,8 +137,7 @@ def test_two_bridges_and_a_status_taken_back(live: LiveProcess) -> None:
         assert live.query("select since from hl.presence where online") == since
         say(client, live, b"")
         eventually(lambda: online(live) is None)
-        client.disconnect()
-        client.loop_stop()
+        disconnect(client)
 
 
 def test_a_retained_status_is_no_reading_and_no_dead_letter(live: LiveProcess) -> None:

@@ -15,6 +15,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from hl_platform.adapters.mqtt.client import disconnect
 from hl_platform.core.settings import load_settings
 from hl_platform.pipeline.run_service import run_service
 from hl_platform.pipeline.services import Service
@@ -103,8 +104,7 @@ def publish(live: LiveProcess, *contexts: str | None) -> None:
         properties.UserProperty = [("other", "x"), *([("traceparent", context)] if context else [])]
         topic = f"{live.prefix}/energy/m1"
         client.publish(topic, reading(), 1, properties=properties).wait_for_publish(PATIENCE_S)
-    client.disconnect()
-    client.loop_stop()
+    disconnect(client)
 
 
 def test_a_published_context_leads_to_the_row_and_the_frame(live: LiveProcess, collector: Collector) -> None:

@@ -8,6 +8,7 @@ import psutil
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from hl_platform.adapters.mqtt.client import disconnect
 from tests.home import PATIENCE_S, eventually
 from tests.terminal.flow import Flow
 
@@ -21,8 +22,7 @@ def publish(flow: Flow, device_id: str, payload: bytes = READING) -> None:
     try:
         client.publish(f"{flow.prefix}/energy/{device_id}", payload, 1).wait_for_publish(PATIENCE_S)
     finally:
-        client.disconnect()
-        client.loop_stop()
+        disconnect(client)
 
 
 def lines_of(flow: Flow, *arguments: str, device_id: str, payload: bytes = READING) -> list[str]:

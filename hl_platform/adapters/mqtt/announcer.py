@@ -8,7 +8,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from hl_platform.adapters.mqtt.client import make_client
+from hl_platform.adapters.mqtt.client import disconnect, make_client
 from hl_platform.core.sections import MqttSettings
 from hl_platform.core.settings import require_address
 
@@ -47,8 +47,7 @@ class Announcer:
         """Says so and disconnects: an orderly end has no last will."""
         if self._client.is_connected():
             self._client.publish(self._mqtt_topic, OFFLINE, qos=1, retain=True).wait_for_publish(LAST_WORD_S)
-        self._client.disconnect()
-        self._client.loop_stop()
+        disconnect(self._client)
 
     def _connected(
         self,

@@ -1,5 +1,7 @@
 """What every MQTT client of ours shares: version, credentials, and what a refusal means."""
 
+from contextlib import suppress
+
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
@@ -23,6 +25,22 @@ def make_client(mqtt: MqttSettings, client_id: str) -> paho.Client:
     if mqtt.tls:
         client.tls_set(mqtt.tls_ca_file, mqtt.tls_cert_file, mqtt.tls_key_file)
     return client
+
+
+def disconnect(client: paho.Client) -> None:
+    """Disconnects a client whose loop runs in a thread, and waits for the end of that. Harmless twice."""
+    client.disconnect()
+    stop_loop(client)
+
+
+def stop_loop(client: paho.Client) -> None:
+    """Ends the thread of a client's loop, and waits for it.
+
+    The library forgets the thread when that ends, perhaps between asking for it and waiting for it, and then fails
+    (eclipse-paho/paho.mqtt.python#872). There is nothing to wait for any more.
+    """
+    with suppress(AttributeError):
+        client.loop_stop()
 
 
 def refusal(reason: int, text: str) -> ConfigError | None:

@@ -10,7 +10,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from hl_platform.adapters.mqtt.client import make_client, refusal
+from hl_platform.adapters.mqtt.client import disconnect, make_client, refusal
 from hl_platform.core.errors import ConfigError, HlError, TransientError
 from hl_platform.core.sections import MqttSettings
 from hl_platform.core.settings import require_address
@@ -80,8 +80,7 @@ class MqttListener:
 
     def close(self) -> None:
         """Disconnects. Harmless when it never was connected."""
-        self._client.disconnect()
-        self._client.loop_stop()
+        disconnect(self._client)
 
     def _connected(
         self,

@@ -7,7 +7,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from hl_platform.adapters.mqtt.client import make_client, refusal
+from hl_platform.adapters.mqtt.client import disconnect, make_client, refusal
 from hl_platform.core.sections import MqttSettings
 from hl_platform.core.settings import require_address
 
@@ -51,8 +51,7 @@ class TopicWatch:
 
     def stop(self) -> None:
         """Disconnects. Once."""
-        self._client.disconnect()
-        self._client.loop_stop()
+        disconnect(self._client)
         # It calls us back, and so holds us; and the library closes its last sockets when nobody holds it.
         del self._client
 
