@@ -25,7 +25,7 @@ SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reord
 
 test-slow: env-dev page ## Run the tests that make test leaves out: longer faults, on servers of their own
 	@$(BIN)/python -m hl_platform.stack.install mosquitto chromium
-	@exec $(BIN)/python -m pytest -m slow $(ARGS)
+	@exec $(BIN)/python -m pytest -m slow $(SIDE_BY_SIDE) $(ARGS)
 
 check: env-dev ## Check format, lint and types
 	@$(BIN)/ruff format --check .
