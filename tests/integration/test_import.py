@@ -229,7 +229,7 @@ def test_rows_that_the_database_rejects_pause_nobody(
 def test_a_sink_that_stands_still_is_said(
     home: Home, terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(import_sender, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(import_sender, "PATIENCE_S", 5.0)
     path = table(tmp_path / "history.csv", *lines(2_000))
     result = terminal.run(path)
     assert (result.exit_code, "Kafka has all rows" in result.stdout) == (1, True)

@@ -14,7 +14,9 @@ def test_sink_that_is_far_behind_is_critical_until_it_has_caught_up(flow: Flow):
     with flow.without("sink"):
         flow.produce("meter1", [float(number) for number in range(1_200)])
         behind = flow.hl("lag")
-        lags = {place["lag"] for place in flow.hl_json("lag") if place["level"] == "critical"}
+        places = flow.hl_json("lag")
     assert behind.exit_code == 1
-    assert lags == {1_200}
+    # The feed has taken what there is, or is about to.
+    sinks = [place for place in places if place["consumer_group"].startswith("timescaledb-")]
+    assert {place["lag"] for place in sinks if place["level"] == "critical"} == {1_200}
     assert "1,200" in behind.stdout
