@@ -8,8 +8,9 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Literal, Protocol, TextIO
 
+import msgspec
 import structlog
 
 from hl_platform.core.sections import LogSettings
@@ -112,6 +113,11 @@ class Both:
         """Flushes both."""
         for output in self._outputs:
             output.flush()
+
+
+def log_for_a_person(settings: LogSettings, level: Literal["warning", "error"] = "warning") -> None:
+    """For a command whose own sentences say what goes well, to whoever runs it: the log is what is beyond that."""
+    configure_logging(msgspec.structs.replace(settings, dir=None, level=level))
 
 
 def configure_logging(settings: LogSettings, stream: TextIO | None = None, *, service: str = "") -> None:

@@ -22,7 +22,7 @@ from dbt_like_sql.engine.retain import retain
 from hl_platform import __version__
 from hl_platform.adapters.archive import ArchiveDirectory
 from hl_platform.adapters.directories import archive_directory
-from hl_platform.adapters.log_output import configure_logging
+from hl_platform.adapters.log_output import log_for_a_person
 from hl_platform.adapters.postgres.database import BULK, SqlDatabase
 from hl_platform.core.archive import ArchivedFile
 from hl_platform.core.errors import ConfigError
@@ -148,7 +148,7 @@ def run() -> None:
 @contextmanager
 def _opened() -> Iterator[Opened]:
     settings = load_settings(command_environment())
-    configure_logging(msgspec.structs.replace(settings.log, dir=None, level="warning"))
+    log_for_a_person(settings.log)
     directory = archive_directory(settings)
     url = require_address(settings.database.url, "database", "url")
     with closing(SqlDatabase(url, "hl-archive", BULK)) as db:

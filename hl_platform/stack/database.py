@@ -5,6 +5,7 @@ import threading
 
 import click
 
+from hl_platform.adapters.log_output import log_for_a_person
 from hl_platform.adapters.postgres.libpq import libpq_environment
 from hl_platform.core.errors import ConfigError
 from hl_platform.core.settings import load_settings
@@ -23,6 +24,7 @@ def migrate() -> None:
             "hl is not running. Start it with `hl up`, which migrates as well, or set HL_DATABASE__URL and "
             "HL_KAFKA__BOOTSTRAP_SERVERS."
         )
+    log_for_a_person(settings.log)
     prepare_data(settings, click.echo, threading.Event())
     click.echo("Everything is as this version needs it.")
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from hl_platform.adapters.kafka.letters import LetterRecord
 from hl_platform.adapters.kafka.record_fetcher import RecordFetcher
-from hl_platform.adapters.log_output import configure_logging
+from hl_platform.adapters.log_output import log_for_a_person
 from hl_platform.adapters.postgres.dead_letters import DeadLetterIndex
 from hl_platform.core.dead_letter_index import OPEN_STATES, STATES, Entry, Selection
 from hl_platform.core.settings import Settings, load_settings, require_address
@@ -191,8 +191,7 @@ def discard(
 
 def _settings() -> Settings:
     settings = load_settings(command_environment())
-    # A person reads what follows; what goes well is said there.
-    configure_logging(msgspec.structs.replace(settings.log, dir=None, level="warning"))
+    log_for_a_person(settings.log)
     return settings
 
 

@@ -13,12 +13,11 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
-import msgspec
 
 from hl_platform.adapters.files.opening import open_table
 from hl_platform.adapters.files.rejected import RejectedRows
 from hl_platform.adapters.files.table import TableFile
-from hl_platform.adapters.log_output import configure_logging
+from hl_platform.adapters.log_output import log_for_a_person
 from hl_platform.adapters.postgres.import_watch import Begin, ImportWatch
 from hl_platform.core.errors import TransientError
 from hl_platform.core.import_columns import ColumnPlan, plan_stream
@@ -137,8 +136,7 @@ def import_(files: tuple[Path, ...], **given: object) -> None:
     options = Options(**given)  # type: ignore[arg-type] # click gives what the options above declare
     _check_files(files, options.rejected)
     settings = load_settings(command_environment())
-    # A person reads what follows; what goes well is said there.
-    configure_logging(msgspec.structs.replace(settings.log, dir=None, level="error"))
+    log_for_a_person(settings.log, "error")
     now = datetime.now(UTC)
     prepared = [_prepare(path, options, settings, now) for path in files]
     streams = {each.plan.stream.name: each.plan.stream for each in prepared}

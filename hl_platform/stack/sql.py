@@ -6,7 +6,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import click
-import msgspec
 from rich.console import Console
 
 from dbt_like_sql.engine.checks import load_checks, run_checks
@@ -22,7 +21,7 @@ from dbt_like_sql.engine.refresh import Refresher
 from dbt_like_sql.engine.render import Renderer, near
 from dbt_like_sql.engine.syntax import parsed, pretty
 from hl_platform import __version__
-from hl_platform.adapters.log_output import configure_logging
+from hl_platform.adapters.log_output import log_for_a_person
 from hl_platform.adapters.postgres.database import BULK, SqlDatabase
 from hl_platform.core.errors import ConfigError
 from hl_platform.core.settings import Settings, load_settings
@@ -178,8 +177,7 @@ def lineage(name: str) -> None:
 
 def _settings() -> Settings:
     settings = load_settings(command_environment())
-    # A person reads what follows; what goes well is said there.
-    configure_logging(msgspec.structs.replace(settings.log, dir=None, level="warning"))
+    log_for_a_person(settings.log)
     return settings
 
 
