@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,8 +38,9 @@ def pytest_configure() -> None:
 
 @pytest.fixture(autouse=True)
 def own_log_configuration() -> Iterator[None]:
-    """What a test configures for logging, as the commands do that it calls, ends with it."""
+    """Logs stand beside what a command answers, and what a test configures for them ends with it."""
     before = structlog.get_config()
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
     yield
     structlog.configure(**before)
 

@@ -52,7 +52,14 @@ def settle(home: Home, n_rows: int) -> None:
 
 def test_accounts_of_two_bridges_and_a_sink_balance_with_what_is_on_kafka(home: Home):
     home.env["HL_BRIDGE__INSTANCES"] = "2"
+
+    def both_have_counted() -> bool:
+        home.has_bridge()
+        return home.query("select count(distinct service) from hl.accounts where received > 0") == [(2,)]
+
     with home.running("bridge-1", "bridge-2", "sink"):
+        # Else one of them might carry all that follows.
+        eventually(both_have_counted)
         home.publish(*((home.topic(f"meter{n % 7}"), reading(seq=n)) for n in range(300)))
         home.publish(*((home.topic("meter1"), b"not json") for _ in range(20)))
         settle(home, 300)
