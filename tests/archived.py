@@ -7,6 +7,7 @@ from pathlib import Path
 import duckdb
 import psycopg
 
+from dbt_like_sql.engine.archive import REGISTER
 from hl_platform.core.archive import ArchivedFile, path_of
 
 N_ROWS = 1_000_000
@@ -19,10 +20,10 @@ def write_large_file(directory: Path, table_name: str, day: date) -> ArchivedFil
     path.parent.mkdir(parents=True)
     with duckdb.connect() as conn:
         conn.execute("set timezone = 'UTC'")
-        conn.execute(
-            f"copy (select 'm1' as device_id, '{first.isoformat()}'::timestamptz + to_microseconds(range * 80_000) "  # noqa: S608
-            f"as timestamp from range({N_ROWS})) to '{path}' (format parquet)"
+        rows = (
+            "select 'm1' as device_id, $first + to_microseconds(range * 80_000) as timestamp from range($n)"
         )
+        conn.sql(rows, params={"first": first, "n": N_ROWS}).write_parquet(str(path))
     return ArchivedFile(
         table_name,
         day,
@@ -40,9 +41,8 @@ def write_large_file(directory: Path, table_name: str, day: date) -> ArchivedFil
 
 def register(url: str, file: ArchivedFile) -> None:
     """Has a file read, and its table hold nothing of its day."""
-    names, places = ", ".join(file._fields), ", ".join(["%s"] * len(file))
     with psycopg.connect(url) as conn:
-        conn.execute(f"insert into hl.archives ({names}, version) values ({places}, 'test')".encode(), file)  # noqa: S608
+        conn.execute(REGISTER, {**file._asdict(), "version": "test"})
         conn.execute(
             "insert into hl.floors (table_name, floor) values (%s, %s::date + interval '1 day')",
             [file.table_name, file.day],

@@ -25,6 +25,7 @@ from hl_platform.stack.dagster_instance import (
     write_dagster_home,
 )
 from hl_platform.stack.kafka import EmbeddedKafka
+from hl_platform.stack.lock import lives
 from hl_platform.stack.mosquitto import EmbeddedMosquitto
 from hl_platform.stack.net import free_port
 from hl_platform.stack.postgres import EmbeddedPostgres
@@ -303,3 +304,11 @@ FIGURES = """
 query Figures($path: [String!]!) { assetOrError(assetKey: {path: $path}) { ... on Asset {
   assetMaterializations(limit: 1) { metadataEntries { label ... on IntMetadataEntry { intValue } } } } } }
 """
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process has not ended; whoever inherits it may not have taken note of its end yet."""
+    try:
+        return lives(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return False

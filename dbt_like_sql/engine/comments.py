@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from hl_platform.core.levels import Grain
 from hl_platform.core.streams import Field
 
-CALL = re.compile(r"\{\{\s*(?:merged_)?(coverage|gauge|counter|state|running|label)\(([^)]*)\)\s*\}\}")
+# Those that make columns of a field.
+FIELD_MACROS = "gauge|counter|state|running|label"
+CALL = re.compile(rf"\{{\{{-?\s*(?:merged_)?(coverage|{FIELD_MACROS})\(([^)]*)\)\s*-?\}}\}}")
 ARGUMENT = re.compile(r"(?:(\w+)\s*=\s*)?'([a-z0-9_]+)'")
 WHAT: dict[Grain, str] = {
     "minute": "minute",

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import msgspec
 
-from dbt_like_sql.engine.comments import WHAT, comments_of
+from dbt_like_sql.engine.comments import FIELD_MACROS, WHAT, comments_of
 from dbt_like_sql.engine.model import Model, parse_model
 from dbt_like_sql.engine.render import near
 from hl_platform.core.errors import ConfigError
 from hl_platform.core.streams import Stream
 
 # Where the text of a built-in model names a field of its stream: in a macro, or in a column of its pieces.
-FIELD = re.compile(r"\b(?:gauge|counter|state|running|label)\('([a-z0-9_]+)'|\bheld_([a-z0-9_]+)")
+FIELD = re.compile(rf"\b(?:{FIELD_MACROS})\('([a-z0-9_]+)'|\bheld_([a-z0-9_]+)")
 
 
 class Project:

@@ -31,9 +31,9 @@ from hl_platform.core.settings import load_settings
 from hl_platform.core.tariffs import Tariff
 from hl_platform.stack.net import free_port
 from hl_platform.streams import load_streams
+from tests.home import PATIENCE_S
 from tests.servers import Database
 
-PATIENCE_S = 60.0
 STOP_WITHIN_S = 10.0
 
 METER = {"total_energy_kwh": 12_345.6, "power_kw": 3.21, "voltage": 230.4, "current": 13.9}

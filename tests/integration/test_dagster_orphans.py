@@ -6,13 +6,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import psutil
 import pytest
 
 from hl_platform.stack.kafka import EmbeddedKafka
 from hl_platform.stack.mosquitto import EmbeddedMosquitto
 from hl_platform.stack.postgres import EmbeddedPostgres
-from tests.dagster_stack import DagsterStack, dagster_stack
+from tests.dagster_stack import DagsterStack, dagster_stack, is_alive
 from tests.home import eventually, reading
 
 pytestmark = pytest.mark.slow
@@ -111,7 +110,7 @@ def test_orphans_that_hang_are_replaced_and_ended_and_no_two_ever_write(stack: D
         stack.carries("by-successors")
     assert {stack.status(run_id) for run_id, _ in orphans.values()} == {"FAILURE"}
     for _, pid in orphans.values():
-        eventually(lambda pid=pid: _runs(pid), lambda runs: not runs)  # type: ignore[misc]
+        eventually(lambda pid=pid: is_alive(pid), lambda runs: not runs)  # type: ignore[misc]
     assert {service: lease.run_id for service, lease in after.items()} == {
         service: stack.holder(service).run_id for service in SERVICES
     }
@@ -128,17 +127,10 @@ def test_orphans_hand_over_to_runs_launched_by_hand_and_no_two_ever_write(stack:
         for service, (run_id, pid) in orphans.items():
             by_hand = stack.launch(service)
             assert stack.holder(service, after=run_id).run_id == by_hand
-            eventually(lambda pid=pid: _runs(pid), lambda runs: not runs)  # type: ignore[misc]
+            eventually(lambda pid=pid: is_alive(pid), lambda runs: not runs)  # type: ignore[misc]
         stack.carries("by-hand")
     for run_id, _ in orphans.values():
         eventually(lambda run_id=run_id: stack.status(run_id), lambda status: status == "SUCCESS")  # type: ignore[misc]
     eventually(load.n_rows, lambda n: n >= load.n_sent)
     assert load.n_rows() == load.n_sent
     assert_no_two_ever_wrote(stack)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

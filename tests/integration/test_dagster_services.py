@@ -13,7 +13,7 @@ from hl_platform.stack.kafka import EmbeddedKafka
 from hl_platform.stack.layout import Layout
 from hl_platform.stack.mosquitto import EmbeddedMosquitto
 from hl_platform.stack.postgres import EmbeddedPostgres
-from tests.dagster_stack import START_S, DagsterStack, dagster_stack
+from tests.dagster_stack import START_S, DagsterStack, dagster_stack, is_alive
 from tests.home import eventually, reading
 from tests.servers import new_postgres, running, temporary_layout
 
@@ -93,7 +93,7 @@ def test_hung_run_is_declared_dead_and_its_process_ended(stack: DagsterStack) ->
     before = stack.holder("bridge")
     os.kill(before.pid, signal.SIGSTOP)
     after = stack.holder("bridge", after=before.run_id)
-    eventually(lambda: _runs(before.pid), lambda runs: not runs)
+    eventually(lambda: is_alive(before.pid), lambda runs: not runs)
     assert one_run(stack, "bridge") == after.run_id
     assert stack.status(before.run_id) == "FAILURE"
 
@@ -193,7 +193,7 @@ def test_run_that_outlived_the_code_server_can_be_terminated(stack: DagsterStack
     stack.kill_process("code_server")
     stack.start_process("code_server")
     stack.terminate(orphan.run_id)
-    eventually(lambda: _runs(orphan.pid), lambda runs: not runs)
+    eventually(lambda: is_alive(orphan.pid), lambda runs: not runs)
     says_stopped(stack, "keep_bridge_alive")
     stack.launch("bridge")
     stack.carries("after-orphan")
@@ -216,10 +216,3 @@ def test_table_shows_live_figures(stack: DagsterStack) -> None:
 
 def _n_rows(stack: DagsterStack, device_id: str) -> int:
     return int(stack.house.query("select count(*) from {energy} where device_id = %s", device_id)[0][0])
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

@@ -23,8 +23,7 @@ from hl_platform.core.sections import MqttSettings
 from hl_platform.simulator.home import ROOMS
 from hl_platform.stack.mosquitto import EmbeddedMosquitto
 from hl_platform.stack.net import free_port
-
-PATIENCE_S = 60.0
+from tests.home import PATIENCE_S
 
 
 class Subscriber:

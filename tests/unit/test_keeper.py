@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import psutil
 import pytest
 import structlog
@@ -64,7 +65,7 @@ def run_a_stack(data_dir: Path) -> None:
     stack.claim()
     (kept,) = stack._start([Sleeper(layout.logs)])
     await_that(lambda: kept.is_ready)
-    print("ready", flush=True)  # noqa: T201 - for the test that waits for it
+    click.echo("ready")
     stack.wait(stop)
     stack.stop()
 

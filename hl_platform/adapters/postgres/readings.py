@@ -17,7 +17,7 @@ from hl_platform.adapters.postgres.bucket_prints import (
     prints_values,
 )
 from hl_platform.adapters.postgres.bucket_rows import BucketSelection, buckets_sql, costs_sql
-from hl_platform.adapters.postgres.connection import REQUEST_TIMEOUT_S, connection_string
+from hl_platform.adapters.postgres.connection import REQUEST, connection_string
 from hl_platform.adapters.postgres.dead_letter_rows import (
     COUNT,
     ENTRY_COLUMNS,
@@ -148,12 +148,9 @@ class ReadingQueries:
     """
 
     def __init__(self, url: str, application_name: str) -> None:
-        conninfo = connection_string(url, application_name=application_name)
-        guards = f"-c default_transaction_read_only=on -c statement_timeout={REQUEST_TIMEOUT_S}s -c jit=off"
+        guards = {**REQUEST, "default_transaction_read_only": "on", "jit": "off"}
         self._pool = AsyncConnectionPool(
-            psycopg.conninfo.make_conninfo(
-                conninfo, options=f"{psycopg.conninfo.conninfo_to_dict(conninfo).get('options', '')} {guards}"
-            ),
+            connection_string(url, application_name=application_name, parameters=guards),
             # Prepared at once: planning a view over many table partitions takes longer than running it.
             kwargs={"autocommit": True, "prepare_threshold": 0},
             min_size=1,
